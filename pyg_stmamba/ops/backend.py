@@ -1,0 +1,168 @@
+r"""Which implementation of an operation runs, and why not the others."""
+
+import functools
+import importlib
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Implementation(NamedTuple):
+    r"""One way to compute an operation; :obj:`reasons_against` takes the arguments of :obj:`run`
+    (and what else the operation was asked for) and lists why it cannot run on them; an empty list
+    means that it can.
+    """
+
+    name: str
+    run: Callable[..., Any]
+    reasons_against: Callable[..., list[str]]
+
+
+class Availability(NamedTuple):
+    r"""One line of :func:`implementations`."""
+
+    op: str
+    name: str
+    device: str
+    available: bool
+    reasons: tuple[str, ...]
+
+
+def no_reasons(*args: Any, **kwargs: Any) -> list[str]:
+    r"""The answer of an implementation that runs on every input."""
+    return []
+
+
+def choose(
+    op: str,
+    table: tuple[Implementation, ...],
+    implementation: str | None,
+    *args: Any,
+    **kwargs: Any,
+) -> Implementation:
+    r"""Returns the implementation named, or else the first of the table without a reason against
+    it.
+
+    The choice depends on the arguments alone. The implementation called :obj:`"reference"` warns
+    once per operation when it runs on a GPU, with the reasons against all that stand before it.
+
+    Args:
+        op (str): The name of the operation, for messages.
+        table (tuple of Implementation): The implementations, best first.
+        implementation (str or None): The name asked for, or :obj:`None` for the best.
+        *args: The arguments of the operation.
+        **kwargs: The keyword arguments of the operation.
+
+    Raises:
+        ValueError: If the name is unknown, or there is a reason against the implementation named.
+    """
+    if implementation is not None:
+        chosen = _named(op, table, implementation)
+        reasons = chosen.reasons_against(*args, **kwargs)
+        if reasons:
+            raise ValueError(
+                f"implementation={implementation!r} of {op} cannot run here: {'; '.join(reasons)}"
+            )
+    else:
+        chosen = _first(op, table, args, kwargs)
+    if chosen.name == "reference" and args[0].is_cuda and not torch.compiler.is_compiling():
+        _warn_once(op, table, args, kwargs)
+    return chosen
+
+
+def missing(module: str, function: str | None = None) -> list[str]:
+    r"""Lists why the optional :obj:`module`, or :obj:`function` in it, is not there."""
+    reason = _import_failure(module, function)
+    return [reason] if reason else []
+
+
+def reasons_against_compiled(
+    tensors: tuple[Tensor | None, ...], module: str, function: str
+) -> list[str]:
+    r"""Lists what speaks against a CUDA extension that is not a torch custom op."""
+    reasons = []
+    given = [tensor for tensor in tensors if tensor is not None]
+    if not all(tensor.is_cuda for tensor in given):
+        devices = ", ".join(sorted({str(tensor.device) for tensor in given}))
+        reasons.append(f"it needs CUDA tensors, these are on {devices}")
+    if any(tensor.dtype == torch.float64 for tensor in given):
+        reasons.append("it has no float64")
+    if torch.compiler.is_compiling():
+        reasons.append("torch.compile and torch.export cannot see into it")
+    return reasons or missing(module, function)
+
+
+def implementations() -> list[Availability]:
+    r"""Lists every implementation of every operation on the devices of this machine."""
+    devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+    lines = []
+    for op in ("selective_scan", "causal_conv1d", "graph_attention"):
+        module = importlib.import_module(f"pyg_stmamba.ops.{op}")
+        for device in devices:
+            arguments = module.example_inputs(device)
+            for entry in module.IMPLEMENTATIONS:
+                reasons = tuple(entry.reasons_against(*arguments))
+                lines.append(Availability(op, entry.name, device, not reasons, reasons))
+    return lines
+
+
+def _named(op: str, table: tuple[Implementation, ...], name: str) -> Implementation:
+    for entry in table:
+        if entry.name == name:
+            return entry
+    choices = ", ".join(repr(entry.name) for entry in table)
+    raise ValueError(f"unknown implementation {name!r} of {op}; the choices are {choices}")
+
+
+def _first(
+    op: str, table: tuple[Implementation, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Implementation:
+    for entry in table:
+        if not entry.reasons_against(*args, **kwargs):
+            return entry
+    raise ValueError(f"no implementation of {op} runs here:\n{_reasons(table, args, kwargs)}")
+
+
+def _reasons(
+    table: tuple[Implementation, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> str:
+    return "\n".join(
+        f"  {entry.name}: {'; '.join(entry.reasons_against(*args, **kwargs)) or 'runs'}"
+        for entry in table
+    )
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(
+    op: str, table: tuple[Implementation, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    if op in _warned:
+        return
+    _warned.add(op)
+    better = table[: [entry.name for entry in table].index("reference")]
+    warnings.warn(
+        f"{op} runs its slow reference on {args[0].device}:\n{_reasons(better, args, kwargs)}",
+        stacklevel=4,
+    )
+
+
+@torch.compiler.assume_constant_result
+def _import_failure(module: str, function: str | None) -> str:
+    return _first_import_failure(module, function)
+
+
+@functools.cache
+def _first_import_failure(module: str, function: str | None) -> str:
+    # A broken CUDA extension raises anything from ImportError to OSError and RuntimeError.
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:
+        return f"{module} cannot be imported ({type(error).__name__}: {error})"
+    if function is not None and getattr(found, function, None) is None:
+        return f"{module} has no compiled {function}"
+    return ""

@@ -1,0 +1,181 @@
+r"""Graph attention in one pass over the edges of every target on a CPU.
+
+Slices (all that lies between nodes and heads) are independent, so threads share them out, and no
+two write to the same place. A block of slices at a time keeps what a target needs in the cache;
+nothing of size edges x channels is ever stored. A head of a slice is one column: arrays are
+:obj:`[nodes, columns, channels]` and :obj:`[edges, columns]`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from .vector_math import exp
+
+COLUMNS = 128
+
+_FLAGS = {"contract", "reassoc", "nsz", "arcp"}
+
+
+class Options(NamedTuple):
+    r"""Which of the optional inputs are there, and how logits are read."""
+
+    heads: int
+    edge_logit: bool
+    per_slice: bool
+    keep: bool
+    attention: bool
+    slope: np.float32
+    scale: np.float32
+
+
+@njit(inline="always", fastmath=_FLAGS)
+def _softmax(  # type: ignore[no-untyped-def]
+    i, first, last, begin, end, source, permutation, source_logit, target_logit, edge_logit,
+    options, raw, weight, highest, total,
+):  # fmt: skip
+    size = end - begin
+    low, zero, tiny = np.float32(-np.inf), np.float32(0.0), np.float32(1.2e-38)
+    highest[:] = low
+    total[:] = zero
+    target = target_logit[i, begin:end]
+    for k in range(last - first):
+        sent, raw_k, weight_k = source_logit[source[first + k], begin:end], raw[k], weight[k]
+        for q in range(size):
+            raw_k[q] = sent[q] + target[q]
+        if options.edge_logit:
+            e = permutation[first + k]
+            if options.per_slice:
+                own = edge_logit[e, begin:end]
+                for q in range(size):
+                    raw_k[q] += own[q]
+            else:
+                for q in range(size):
+                    raw_k[q] += edge_logit[e, (begin + q) % options.heads]
+        for q in range(size):
+            x = raw_k[q]
+            weight_k[q] = x if x > zero else x * options.slope
+            highest[q] = max(highest[q], weight_k[q])
+    for k in range(last - first):
+        weight_k = weight[k]
+        for q in range(size):
+            # A logit of minus infinity shuts an edge, and may be all that a target has.
+            shut = weight_k[q] == low
+            w = exp(zero if shut else weight_k[q] - highest[q])
+            weight_k[q] = zero if shut else w
+            total[q] += weight_k[q]
+    for q in range(size):
+        total[q] = tiny if total[q] < tiny else total[q]
+    for k in range(last - first):
+        weight_k = weight[k]
+        for q in range(size):
+            weight_k[q] /= total[q]
+
+
+@njit(nogil=True, cache=True, fastmath=_FLAGS, error_model="numpy")
+def forward_columns(  # type: ignore[no-untyped-def]
+    start, stop, value, source_logit, target_logit, edge_logit, keep, rowptr, source, permutation,
+    options, out, attention,
+):  # fmt: skip
+    targets, channels = target_logit.shape[0], value.shape[2]
+    zero = np.float32(0.0)
+    degree = 0
+    for i in range(targets):
+        degree = max(degree, rowptr[i + 1] - rowptr[i])
+    for begin in range(start, stop, COLUMNS):
+        end = min(begin + COLUMNS, stop)
+        size = end - begin
+        raw = np.empty((degree, size), np.float32)
+        weight = np.empty((degree, size), np.float32)
+        highest = np.empty(size, np.float32)
+        total = np.empty(size, np.float32)
+        for i in range(targets):
+            first, last = rowptr[i], rowptr[i + 1]
+            out_i = out[i, begin:end]
+            out_i[:] = zero
+            _softmax(
+                i, first, last, begin, end, source, permutation, source_logit, target_logit,
+                edge_logit, options, raw, weight, highest, total,
+            )  # fmt: skip
+            for k in range(last - first):
+                weight_k, e = weight[k], permutation[first + k]
+                if options.keep:
+                    keep_e = keep[e, begin:end]
+                    for q in range(size):
+                        weight_k[q] = weight_k[q] * options.scale if keep_e[q] else zero
+                if options.attention:
+                    attention[e, begin:end] = weight_k
+                value_k = value[source[first + k], begin:end]
+                for q in range(size):
+                    w = weight_k[q]
+                    for c in range(channels):
+                        out_i[q, c] += w * value_k[q, c]
+
+
+@njit(nogil=True, cache=True, fastmath=_FLAGS, error_model="numpy")
+def backward_columns(  # type: ignore[no-untyped-def]
+    start, stop, grad_out, grad_attention, value, source_logit, target_logit, edge_logit, keep,
+    rowptr, source, permutation, options,
+    grad_value, grad_source, grad_target, grad_edge,
+):  # fmt: skip
+    targets, channels = target_logit.shape[0], value.shape[2]
+    zero = np.float32(0.0)
+    degree = 0
+    for i in range(targets):
+        degree = max(degree, rowptr[i + 1] - rowptr[i])
+    for begin in range(start, stop, COLUMNS):
+        end = min(begin + COLUMNS, stop)
+        size = end - begin
+        raw = np.empty((degree, size), np.float32)
+        weight = np.empty((degree, size), np.float32)
+        grad = np.empty((degree, size), np.float32)
+        highest = np.empty(size, np.float32)
+        total = np.empty(size, np.float32)
+        mean = np.empty(size, np.float32)
+        for s in range(value.shape[0]):
+            grad_value[s, begin:end] = zero
+            grad_source[s, begin:end] = zero
+        for i in range(targets):
+            first, last = rowptr[i], rowptr[i + 1]
+            grad_target_i, received = grad_target[i, begin:end], grad_out[i, begin:end]
+            grad_target_i[:] = zero
+            mean[:] = zero
+            _softmax(
+                i, first, last, begin, end, source, permutation, source_logit, target_logit,
+                edge_logit, options, raw, weight, highest, total,
+            )  # fmt: skip
+            for k in range(last - first):
+                weight_k, grad_k = weight[k], grad[k]
+                s, e = source[first + k], permutation[first + k]
+                value_k, grad_value_k = value[s, begin:end], grad_value[s, begin:end]
+                for q in range(size):
+                    factor = np.float32(1.0)
+                    if options.keep:
+                        factor = options.scale if keep[e, begin + q] else zero
+                    w = weight_k[q] * factor
+                    g = zero
+                    for c in range(channels):
+                        g += received[q, c] * value_k[q, c]
+                        grad_value_k[q, c] += w * received[q, c]
+                    if options.attention:
+                        g += grad_attention[e, begin + q]
+                    g *= factor
+                    grad_k[q] = g
+                    mean[q] += g * weight_k[q]
+            for k in range(last - first):
+                raw_k, weight_k, grad_k = raw[k], weight[k], grad[k]
+                s, e = source[first + k], permutation[first + k]
+                grad_source_k = grad_source[s, begin:end]
+                for q in range(size):
+                    g = (grad_k[q] - mean[q]) * weight_k[q]
+                    g = g if raw_k[q] > zero else g * options.slope
+                    grad_k[q] = g
+                    grad_source_k[q] += g
+                    grad_target_i[q] += g
+                if options.edge_logit:
+                    if options.per_slice:
+                        grad_edge[e, begin:end] = grad_k
+                    else:
+                        for q in range(size):
+                            grad_edge[e, (begin + q) % options.heads] += grad_k[q]
