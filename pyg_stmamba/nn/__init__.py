@@ -1,0 +1,16 @@
+from pyg_stmamba.nn.blocks import STMambaBlock, pivot, unpivot
+from pyg_stmamba.nn.spatial import Snapshot, SpatialAttention, SpatialGAT, SpatialOperator
+from pyg_stmamba.nn.temporal import TemporalAttention, TemporalMamba, TemporalOperator
+
+__all__ = [
+    "STMambaBlock",
+    "Snapshot",
+    "SpatialAttention",
+    "SpatialGAT",
+    "SpatialOperator",
+    "TemporalAttention",
+    "TemporalMamba",
+    "TemporalOperator",
+    "pivot",
+    "unpivot",
+]

@@ -1,0 +1,13 @@
+from pyg_stmamba.nn.temporal.attention import AttentionState, TemporalAttention
+from pyg_stmamba.nn.temporal.mamba import MambaState, TemporalMamba
+from pyg_stmamba.nn.temporal.resolver import temporal_resolver
+from pyg_stmamba.nn.temporal.temporal_operator import TemporalOperator
+
+__all__ = [
+    "AttentionState",
+    "MambaState",
+    "TemporalAttention",
+    "TemporalMamba",
+    "TemporalOperator",
+    "temporal_resolver",
+]
