@@ -1,0 +1,188 @@
+import pytest
+import torch
+from torch_geometric.data import Batch
+from torch_geometric.utils import to_dense_adj
+
+from pyg_stmamba.data import Protocol, Windows, collate_shared
+from pyg_stmamba.models import STMamba
+from pyg_stmamba.nn import SpatialGAT
+from tests import laws
+
+PROTOCOL = Protocol(window=6, horizon=4, target_channels=(1, 0))
+
+
+@pytest.fixture
+def windows(graph):
+    return Windows(graph, 6, 4, target_channels=(1, 0))
+
+
+def build(graph, **options):
+    torch.manual_seed(1)
+    arguments = STMamba.data_arguments(graph, PROTOCOL) | {"d_state": 4, "dropout": 0.0} | options
+    model = STMamba(channels=8, num_heads=2, **arguments).eval()
+    model.scaler.fit(graph.x, graph.x_mask)
+    return model
+
+
+def test_constructor_names_wrong_choices(graph):
+    with pytest.raises(ValueError, match=r"readout='all'.*'window', 'last'"):
+        STMamba(readout="all")
+    with pytest.raises(ValueError, match=r"target_channels=\(2,\) must lie in 0\.\.1"):
+        STMamba(2, target_channels=(2,))
+    with pytest.raises(ValueError, match="gatt"):
+        STMamba(spatial="gatt")
+
+
+def test_repr(graph):
+    assert str(build(graph)) == "STMamba(2, 8, num_layers=2, window=6, horizon=4)"
+
+
+def test_parameters_are_the_parts_of_the_formula(graph):
+    model = build(graph, num_layers=1)
+    per_block = sum(p.numel() for p in model.blocks.parameters())
+    expected = (2 * 2 + 1) * 8 + (24 + 7 + 5) * 8 + per_block + 2 * 8
+    expected += (6 * 8 + 1) * 16 + (16 + 1) * 4 * 2
+    assert sum(p.numel() for p in model.parameters()) == expected
+
+
+def test_all_forms_of_one_batch_agree(graph, windows):
+    model = build(graph)
+    picked = [windows[i] for i in (3, 40, 41)]
+    shared = collate_shared(picked)
+    expected = model(shared)
+    assert expected.shape == (5, 3, 4, 2)
+    for column, window in enumerate(picked):
+        torch.testing.assert_close(model(window), expected[:, column])
+    disjoint = model(Batch.from_data_list(picked))
+    torch.testing.assert_close(disjoint.unflatten(0, (3, 5)), expected.transpose(0, 1))
+    dense = model(
+        shared.x.permute(1, 2, 0, 3),
+        to_dense_adj(shared.edge_index, edge_attr=shared.edge_attr[:, 0])[0].T,
+        x_mask=shared.x_mask.permute(1, 2, 0, 3),
+        time_of_day=shared.time_of_day,
+        day_of_week=shared.day_of_week,
+    )
+    torch.testing.assert_close(dense.permute(2, 0, 1, 3), expected)
+
+
+def test_forecasts_are_in_original_units(graph, windows):
+    model = build(graph)
+    torch.nn.init.zeros_(model.head[-1].weight)
+    torch.nn.init.zeros_(model.head[-1].bias)
+    forecast = model(windows[0])
+    torch.testing.assert_close(forecast, model.scaler.mean[[1, 0]].expand_as(forecast))
+
+
+def test_missing_values_have_no_influence_but_their_flag_has(graph, windows):
+    model, window = build(graph), windows[0]
+    window.x_mask = window.x_mask.clone()
+    window.x_mask[2, 3, 0] = False
+    forecast = model(window)
+    window.x = window.x.clone()
+    window.x[2, 3, 0] = 1e6
+    assert torch.equal(model(window), forecast)
+    window.x_mask = torch.ones_like(window.x_mask)
+    assert not torch.allclose(model(window), forecast)
+
+
+def test_time_and_node_matter_exactly_when_embedded(graph, windows):
+    monday, later = windows[0], windows[0].clone()
+    later.time_of_day, later.day_of_week = windows[30].time_of_day, windows[30].day_of_week
+    model = build(graph)
+    assert not torch.allclose(model(monday), model(later))
+    plain = build(graph, steps_per_day=None)
+    assert torch.equal(plain(monday), plain(later))
+
+    order = torch.tensor([1, 0, 2, 3, 4])
+    permuted = windows[0].clone()
+    permuted.x, permuted.x_mask = permuted.x[order], permuted.x_mask[order]
+    permuted.edge_index = order[permuted.edge_index]
+    assert not torch.allclose(model(permuted)[order], model(windows[0]), atol=1e-3)
+    anonymous = build(graph, node_embedding=False)
+    torch.testing.assert_close(anonymous(permuted)[order], anonymous(windows[0]))
+
+
+def test_without_node_embeddings_other_graphs_work(graph, windows):
+    model = build(graph, node_embedding=False)
+    part = graph.select(graph.node_id[:3])
+    assert model(Windows(part, 6, 4, target_channels=(1, 0))[0]).shape == (3, 4, 2)
+    with pytest.raises(ValueError, match=r"num_nodes=5, got 3 nodes.*node_embedding=False"):
+        build(graph)(Windows(part, 6, 4, target_channels=(1, 0))[0])
+
+
+def test_influence_ends_after_as_many_hops_as_blocks(graph, windows):
+    model = build(graph, spatial="gat", num_layers=2)
+    x = windows[0].x.clone().requires_grad_()
+    window = windows[0].clone()
+    window.x, window.x_mask = x, torch.ones_like(window.x_mask)
+    gradient = torch.autograd.grad(model(window)[3].sum(), x)[0].abs().sum((1, 2))
+    # On the directed ring node 3 hears of 3, 2 and 1 within two hops.
+    assert (gradient > 0).tolist() == [False, True, True, True, False]
+
+
+def test_streaming_equals_the_whole(graph, windows):
+    model = build(graph, readout="last", steps_per_day=None)
+    x = graph.x[:, :11]
+    whole = model(x, graph.edge_index, graph.edge_attr)
+    state = None
+    for chunk in x.split([4, 1, 6], dim=1):
+        forecast, state = model.prefill(chunk, graph.edge_index, graph.edge_attr, state)
+    torch.testing.assert_close(forecast, whole, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="readout='last'"):
+        build(graph).prefill(x, graph.edge_index, graph.edge_attr)
+
+
+def test_spatial_operators_may_differ_from_layer_to_layer(graph, windows):
+    model = build(graph, spatial=["gat", "attention"], num_layers=3)
+    kinds = [type(block.spatial).__name__ for block in model.blocks]
+    assert kinds == ["SpatialGAT", "SpatialAttention", "SpatialGAT"]
+    assert model(windows[0]).isfinite().all()
+    instance = SpatialGAT(8, 4, heads=2)
+    assert build(graph, spatial=instance, num_layers=1).blocks[0].spatial is instance
+
+
+def test_wrong_windows_are_named(graph):
+    model = build(graph)
+    with pytest.raises(ValueError, match="needs 6 steps, got 7"):
+        model(graph.x[:, :7], graph.edge_index)
+    with pytest.raises(ValueError, match=r"in_channels=2 takes .* got x of shape \(5, 6, 1\)"):
+        model(graph.x[:, :6, :1], graph.edge_index)
+    with pytest.raises(ValueError, match="needs time_of_day and day_of_week"):
+        model(graph.x[:, :6], graph.edge_index, graph.edge_attr)
+
+
+def test_config_builds_the_same_model(graph, windows):
+    model = build(graph)
+    again = STMamba(**model.config()).eval()
+    again.load_state_dict(model.state_dict(), strict=True)
+    assert torch.equal(again(windows[0]), model(windows[0]))
+
+
+def test_copies_are_equal_and_inputs_stay_untouched(graph, windows):
+    model = build(graph)
+    laws.copies_are_equal(model, lambda copy: copy(windows[0]))
+    before = windows[0].clone()
+    model(windows[0])
+    for key in before.keys():  # noqa: SIM118
+        if torch.is_tensor(before[key]):
+            assert torch.equal(before[key], windows[0][key])
+
+
+def test_learns_a_wave_along_the_ring(graph):
+    """What a node shows is what its predecessor showed one step before: only the graph knows."""
+    torch.manual_seed(0)
+    noise = torch.randn(1, 600)
+    x = torch.stack([noise.roll(i, dims=1) for i in range(5)]).reshape(5, 600, 1)
+    model = STMamba(channels=16, num_layers=1, window=3, horizon=1, dropout=0.0, num_heads=1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    starts = torch.arange(10, 590)
+    inputs = x[:, starts.unsqueeze(1) + torch.arange(3)]
+    targets = x[:, starts + 3].unsqueeze(-1)
+    edges = graph.edge_index[:, :4]
+    for _ in range(60):
+        optimizer.zero_grad()
+        error = (model(inputs, edges, nodes_first=True) - targets)[1:].abs().mean()
+        error.backward()
+        optimizer.step()
+    # Noise cannot be foretold from a node's own past: without the graph the error stays at 0.8.
+    assert error.item() < 0.25
