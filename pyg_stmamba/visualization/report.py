@@ -1,0 +1,176 @@
+"""The report of a run: its pictures as PNG files and one page that needs nothing beside it."""
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .lead_time import lead_time
+from .page import bullets, facts, folded, heading, page, paragraph, picture, score_table
+from .run_pictures import PICTURES
+from .run_results import RunResults, read_run_results
+from .style import png
+
+SCORES = {"mae": ".3f", "rmse": ".3f", "mape": ".2%"}
+SHOWN_ELSEWHERE = ("test", "baselines", "versions", "windows")
+
+
+def write_report(run_folder: str | Path) -> Path:
+    r"""Draws a run's pictures into :obj:`pictures/` and writes them, with the metrics beside the
+    baselines and everything needed to repeat the run, into one :obj:`report.html`.
+
+    The page inlines its pictures and loads nothing. Whatever the run did not store is left out
+    and named in the page.
+
+    Args:
+        run_folder (str or pathlib.Path): Folder with :obj:`metrics.json`, :obj:`metrics.csv`,
+            :obj:`forecasts.npz` and :obj:`config.yaml`, or some of them.
+
+    Returns:
+        pathlib.Path: The page.
+
+    Raises:
+        FileNotFoundError: If the folder holds none of these files.
+    """
+    run = read_run_results(Path(run_folder))
+    left_out = [*run.left_out, *_unknown(run)]
+    figures = [heading("Pictures")]
+    (run.path / "pictures").mkdir(exist_ok=True)
+    for name, (draw, caption) in PICTURES.items():
+        path = run.path / "pictures" / f"{name}.png"
+        try:
+            figure = draw(run)
+        except ValueError as reason:
+            left_out.append(f"{name.replace('_', ' ')}: {reason}")
+            path.unlink(missing_ok=True)
+            continue
+        drawn = png(figure)
+        _write_whole(path, drawn)
+        figures.append(picture(drawn, name.replace("_", " "), caption))
+    sections = [*_scores(run), *(figures if len(figures) > 1 else []), *_circumstances(run)]
+    if left_out:
+        sections += [heading("Left out"), bullets(left_out)]
+    path = run.path / "report.html"
+    _write_whole(path, page(f"Run {run.path.resolve().name}", sections).encode())
+    return path
+
+
+def _unknown(run: RunResults) -> list[str]:
+    """What the pictures make do without."""
+    unknown = []
+    if "prediction" in run.forecasts and not _any(run, "start_timestamps"):
+        unknown.append("dates: the data have no timestamps, so forecasts are shown by window")
+    if "node_mae" in run.forecasts and not _any(run, "positions"):
+        unknown.append("a true map: the nodes have no positions, so they are laid out by edges")
+    average = (run.metrics.get("test") or {}).get("average") or {}
+    if not all(math.isfinite(_finite(value)) for value in average.values()):
+        unknown.append("errors that are not numbers, shown as –")
+    return unknown
+
+
+def _any(run: RunResults, name: str) -> bool:
+    return name in run.forecasts and run.forecasts[name].size > 0
+
+
+def _scores(run: RunResults) -> list[str]:
+    """The sentence and the table that answer whether the run was worth it."""
+    test = run.metrics.get("test") or {}
+    if not test:
+        return [paragraph("metrics.json holds no results on a test set.")]
+    methods = {run.model: test}
+    for name, scores in (run.metrics.get("baselines") or {}).items():
+        methods[name.replace("_", " ")] = scores
+    unit = run.unit
+    rows: dict[str, list[float]] = {name: [] for name in methods}
+    groups: dict[str, list[str]] = {}
+    formats: list[str] = []
+    for title, horizon in _reported(run, test):
+        groups[title] = [name.upper() for name in SCORES]
+        formats += SCORES.values()
+        for method, scores in methods.items():
+            part = (scores.get("horizons") or {}).get(horizon) if horizon else scores.get("average")
+            rows[method] += [_finite((part or {}).get(name)) for name in SCORES]
+    return [
+        paragraph(_verdict(methods, unit), "lead"),
+        heading("Errors on the test set"),
+        score_table(groups, rows, formats),
+        paragraph(
+            (f"MAE and RMSE in {unit}. " if unit else "")
+            + "Less is better; the least of each column is in bold.",
+            "faint",
+        ),
+    ]
+
+
+def _reported(run: RunResults, test: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    """Title and key of each reported horizon; no key means the average."""
+    horizons = sorted(test.get("horizons") or {}, key=int)
+    titles = [lead_time(int(step), run.step_seconds) for step in horizons]
+    return [*zip(titles, horizons), ("average of all steps", None)]
+
+
+def _verdict(methods: Mapping[str, Mapping[str, Any]], unit: str) -> str:
+    averages = {
+        name: _finite((scores.get("average") or {}).get("mae")) for name, scores in methods.items()
+    }
+    (model, own), *others = averages.items()
+    others = [(name, value) for name, value in others if math.isfinite(value)]
+    if not math.isfinite(own):
+        return f"{model}: the average error on the test set is not a number."
+    sentence = f"{model}: average absolute error {own:.3f} {unit}".rstrip()
+    if not others:
+        return sentence + "; no baseline beside it."
+    name, best = min(others, key=lambda other: other[1])
+    if best == 0 or own == best:
+        return sentence + f"; the best baseline ({name}) has {best:.3f}."
+    share = abs(own / best - 1)
+    return sentence + (
+        f", {share:.1%} {'below' if own < best else 'above'} the best baseline "
+        f"({name}, {best:.3f})."
+    )
+
+
+def _circumstances(run: RunResults) -> list[str]:
+    """Data windows, the run, versions, configuration."""
+    sections = []
+    windows = run.metrics.get("windows") or {}
+    if windows:
+        sections += [heading("Windows of data"), facts(list(windows.items()))]
+    rows = [
+        (name, _fact(name, value))
+        for name, value in run.metrics.items()
+        if name not in SHOWN_ELSEWHERE
+    ]
+    if rows:
+        sections += [heading("The run"), facts(rows)]
+    versions = run.metrics.get("versions") or {}
+    if versions:
+        sections += [heading("Versions"), facts(list(versions.items()))]
+    if run.configuration:
+        sections += [heading("Configuration"), folded("config.yaml", run.configuration)]
+    return sections
+
+
+def _fact(name: str, value: Any) -> str:
+    if name == "seconds" and isinstance(value, int | float) and math.isfinite(value):
+        return f"{value:.1f} s" if value < 120 else f"{value:.0f} s ({value / 60:.1f} min)"
+    if isinstance(value, list):
+        return ", ".join(str(part) for part in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {part}" for key, part in value.items())
+    return f"{value:,}" if name == "parameters" and isinstance(value, int) else str(value)
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Under another name first, so that a kill or a full disk leaves the file that was there."""
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        unfinished.write_bytes(content)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _finite(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
