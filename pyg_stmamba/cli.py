@@ -1,0 +1,449 @@
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import time
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+    from pyg_stmamba.data import Protocol, TemporalGraph
+    from pyg_stmamba.training import Forecaster
+
+PROGRAM = "pyg-stmamba"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    r"""Runs the command line :obj:`pyg-stmamba train | evaluate | predict | simulate | info`.
+
+    Wrong input ends in one line on standard error and exit code 2.
+    """
+    command, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
+    if command in ("-h", "--help"):
+        print(_help())
+        return
+    if command == "--version":
+        from pyg_stmamba import __version__
+
+        print(f"{PROGRAM} {__version__}")
+        return
+    if command not in COMMANDS:
+        _fail(f"unknown command {command!r}; choose from {', '.join(COMMANDS)}")
+    try:
+        COMMANDS[command](rest)
+    except (ValueError, OSError, ImportError) as error:
+        _fail(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        print(f"\n{PROGRAM}: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def train(arguments: list[str]) -> None:
+    r"""Trains a forecaster and measures it beside the baselines."""
+    from pyg_stmamba.models import MODELS
+    from pyg_stmamba.training import fit
+    from pyg_stmamba.training.device import check_devices, is_main_process
+
+    arguments = _with_config_of_resumed_run(_model_by_name(arguments))
+    name = _value(arguments, "--model.name") or _configured_model(arguments) or next(iter(MODELS))
+    model_class = _choose("model", name, MODELS)
+
+    parser = _parser("train", train)
+    parser.add_argument("--config", action="config", help="Options in a file, as config.yaml.")
+    _add_data_options(parser)
+    parser.add_argument("--out", type=Path | None, help="Folder of the run (default: runs/...).")
+    parser.add_argument("--resume", type=Path | None, help="Folder of a run to go on with.")
+    parser.add_argument(
+        "--model.name",
+        default=name,
+        type=str,
+        help=f"The model, also --model: {', '.join(MODELS)}. Its options follow.",
+    )
+    of_data = {"in_channels", "window", "horizon", "target_channels", "num_nodes", "steps_per_day"}
+    _add_options(parser, model_class, "model.", skip={*of_data, "edge_dim", "out_channels"})
+    not_options = {"model", "graph", "protocol", "out", "resume", "callbacks", "config"}
+    _add_options(parser, fit, skip=not_options)
+    given = parser.parse_args(arguments)
+
+    check_devices(given.accelerator, given.devices)
+    config = _plain(given.as_dict(), without=("config", "resume", "out"))
+    options = parser.instantiate(given).as_dict()
+    graph, protocol = _load_data(given)
+    out = given.resume or given.out or _new_run(given.dataset, name)
+    model = _build_model(model_class, graph, protocol, options.pop("model"), given.seed)
+    names = {key for key in inspect.signature(fit).parameters if key not in not_options}
+    training = {key: value for key, value in options.items() if key in names}
+    try:
+        result = fit(
+            model,
+            graph,
+            protocol,
+            out=out,
+            resume=given.resume is not None,
+            config=config,
+            **training,
+        )
+    except KeyboardInterrupt:
+        print(f"\nGo on with: {PROGRAM} train --resume {out}", file=sys.stderr)
+        raise
+    if not is_main_process():
+        return
+    _print_scores("test", result.metrics["test"], result.metrics["baselines"], graph, name)
+
+    from pyg_stmamba.visualization import write_report
+
+    print(f"Report: {write_report(out)}")
+
+
+def evaluate(arguments: list[str]) -> None:
+    r"""Measures a trained forecaster and the baselines on a split."""
+    from pyg_stmamba import training
+
+    parser = _parser("evaluate", evaluate)
+    _add_run_options(parser)
+    parser.add_argument("--split", default="test", type=str, help="train, val or test.")
+    parser.add_argument("--out", type=Path | None, help="Also write the errors to this .json file.")
+    given = parser.parse_args(arguments)
+    forecaster = _load_run(given)
+    graph, _ = _load_data(given)
+    training.check_fits(forecaster, graph)
+    result = training.evaluate(
+        forecaster.model,
+        graph,
+        forecaster.protocol,
+        split=given.split,
+        batch_size=given.batch_size,
+        device=given.device,
+        progress=True,
+    )
+    name = type(forecaster.model).__name__
+    _print_scores(given.split, result.test, result.baselines, graph, name)
+    if given.out is not None:
+        from pyg_stmamba.training.run_folder import write_json
+
+        write_json(given.out, {given.split: result.test, "baselines": result.baselines})
+        print(given.out)
+
+
+def predict(arguments: list[str]) -> None:
+    r"""Forecasts what follows a series; needs no targets."""
+    from pyg_stmamba import training
+
+    parser = _parser("predict", predict)
+    _add_run_options(parser)
+    parser.add_argument(
+        "--starts",
+        default="last",
+        type=str,
+        help="last: after the last window; all: after every window of the series.",
+    )
+    parser.add_argument(
+        "--out", default=Path("forecasts"), type=Path, help="Files to write, without .npz and .csv."
+    )
+    given = parser.parse_args(arguments)
+    forecaster = _load_run(given)
+    graph, _ = _load_data(given)
+    forecasts = training.predict(
+        forecaster,
+        graph,
+        starts=given.starts,
+        batch_size=given.batch_size,
+        device=given.device,
+        progress=True,
+    )
+    for path in forecasts.save(given.out):
+        print(path)
+
+
+def simulate(arguments: list[str]) -> None:
+    r"""Generates a built-in data set: pyg-stmamba simulate freeway."""
+    from pyg_stmamba.datasets import FreewayTraffic
+
+    kinds = {"freeway": FreewayTraffic}
+    kind = arguments[0] if arguments and not arguments[0].startswith("-") else "freeway"
+    made = _choose("simulation", kind, kinds)
+    parser = _parser(f"simulate {kind}", made)
+    parser.add_argument("--root", type=Path | None, help="Folder of the data set.")
+    _add_options(parser, made, skip={"root", "transform", "pre_transform"})
+    given = parser.parse_args([item for item in arguments if item != kind]).as_dict()
+    root = given.pop("root") or default_root(kind)
+    graph = made(root, **given)[0]
+    print(f"{graph.num_nodes} nodes, {graph.num_edges} edges, {graph.num_steps} steps: {root}")
+
+
+def info(arguments: list[str]) -> None:
+    r"""Prints versions, devices, and which implementation of each operation runs here."""
+    import torch
+
+    from pyg_stmamba.ops.backend import implementations
+    from pyg_stmamba.training.device import describe_device
+    from pyg_stmamba.training.run_folder import versions
+
+    _parser("info", info).parse_args(arguments)
+    for name, version in versions().items():
+        print(f"{name:<18}{version}")
+    devices = [torch.device("cpu")]
+    if torch.cuda.is_available():
+        devices += [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    print("\ndevices")
+    for device in devices:
+        print(f"  {describe_device(device)}")
+    print("\nimplementations")
+    chosen = set()
+    for line in implementations():
+        runs = line.available and (line.op, line.device) not in chosen
+        if runs:
+            chosen.add((line.op, line.device))
+        note = "runs" if runs else "; ".join(line.reasons) or "could run"
+        print(f"  {line.op:<18}{line.device:<6}{line.name:<16}{note}")
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "simulate": simulate,
+    "info": info,
+}
+
+
+def default_root(name: str) -> Path:
+    r"""Where a data set lies unless :obj:`--root` says otherwise: in :obj:`datasets/` of the
+    current folder if its folder is there, as in a checkout, else in the user's cache."""
+    import os
+
+    from pyg_stmamba.datasets import DATASETS
+
+    made = DATASETS[name]
+    made = made.func if isinstance(made, functools.partial) else made
+    # A data set, its file and its folder have one name.
+    folder = made.__module__.rpartition(".")[2]
+    here = Path("datasets") / folder
+    if here.is_dir():
+        return here
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "pyg_stmamba" / folder
+
+
+def _parser(command: str, documented: Callable) -> ArgumentParser:
+    try:
+        from jsonargparse import ArgumentParser
+    except ImportError as error:
+        raise ImportError(
+            "the command line needs jsonargparse: pip install 'pyg-stmamba[train]'"
+        ) from error
+
+    class Parser(ArgumentParser):
+        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+            _fail(" ".join(message.split()), command)
+
+    summary = inspect.getdoc(documented) or ""
+    return Parser(prog=f"{PROGRAM} {command}", description=summary.partition("\n\n")[0])
+
+
+def _add_data_options(parser: ArgumentParser) -> None:
+    from pyg_stmamba.datasets import DATASETS
+
+    text = f"One of {', '.join(DATASETS)}, or one's own .npz or .csv file."
+    parser.add_argument("--dataset", type=str | None, help=text)
+    parser.add_argument("--root", type=Path | None, help="Folder of the data set.")
+    parser.add_argument("--adjacency", type=Path | None, help="Adjacency matrix beside a .csv.")
+    parser.add_argument("--distances", type=Path | None, help="Distances beside a .csv.")
+    parser.add_argument("--window", type=int | None, help="Steps in (default: the data set's).")
+    parser.add_argument("--horizon", type=int | None, help="Steps ahead (default: the data set's).")
+    parser.add_argument(
+        "--split",
+        type=tuple[float, float, float] | None,
+        help="Parts of training, validation and test, as in [0.7,0.1,0.2].",
+    )
+    parser.add_argument("--order", type=str | None, help="windows-first or series-first.")
+
+
+def _add_run_options(parser: ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="Folder of a run, or a checkpoint.")
+    parser.add_argument(
+        "--dataset", type=str | None, help="Data set or file (default: that of the run)."
+    )
+    for name in ("root", "adjacency", "distances"):
+        parser.add_argument(f"--{name}", type=Path | None, help="As in training.")
+    parser.add_argument("--batch-size", default=64, type=int, help="Windows a batch.")
+    parser.add_argument("--device", default="cpu", type=str, help="cpu, cuda, cuda:1, mps.")
+
+
+def _add_options(
+    parser: ArgumentParser, function: Callable, prefix: str = "", skip: set[str] | None = None
+) -> None:
+    r"""Adds the parameters of a function or class, with their types, defaults and docs."""
+    import docstring_parser
+
+    annotated = function.__init__ if inspect.isclass(function) else function
+    types = typing.get_type_hints(annotated)
+    documented = docstring_parser.parse(inspect.getdoc(function) or "")
+    texts = {item.arg_name: item.description or "" for item in documented.params}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in (skip or ()):
+            continue
+        text = texts.get(name, "").replace(":obj:", "").replace("`", "").partition("(default")[0]
+        spelled = {f"--{prefix}{name.replace('_', '-')}": None, f"--{prefix}{name}": None}
+        parser.add_argument(
+            *spelled,
+            type=types[name],
+            default=parameter.default,
+            help=" ".join(text.split()),
+        )
+
+
+def _load_data(given: Namespace) -> tuple[TemporalGraph, Protocol]:
+    from pyg_stmamba.data import Protocol, load_csv, load_npz
+    from pyg_stmamba.datasets import DATASETS, open_dataset
+
+    name = given.dataset
+    if name is None:
+        raise ValueError(f"give --dataset: one of {', '.join(DATASETS)}, or a .npz or .csv file")
+    if name in DATASETS:
+        dataset = open_dataset(name, given.root or default_root(name))
+        graph, protocol = dataset[0], dataset.protocol
+    elif name.endswith(".npz"):
+        # Missing values of one's own data are known by their mask; nothing stands for them.
+        graph, protocol = load_npz(name), Protocol(scale_missing=False)
+    elif name.endswith(".csv"):
+        graph = load_csv(name, given.adjacency, given.distances)
+        protocol = Protocol(scale_missing=False)
+    else:
+        raise ValueError(
+            f"unknown data set {name!r}; choose one of {', '.join(DATASETS)}, "
+            "or give the path of a .npz or .csv file"
+        )
+    wanted = {key: given.get(key) for key in ("window", "horizon", "order") if given.get(key)}
+    split = given.get("split")
+    if isinstance(split, list | tuple):
+        wanted["split"] = tuple(split)
+    return graph, protocol._replace(**wanted)
+
+
+def _build_model(
+    model_class: Any, graph: TemporalGraph, protocol: Protocol, options: dict[str, Any], seed: int
+) -> Any:
+    import torch
+
+    options.pop("name")
+    torch.manual_seed(seed)
+    return model_class(**{**model_class.data_arguments(graph, protocol), **options})
+
+
+def _load_run(given: Namespace) -> Forecaster:
+    r"""Loads the forecaster, and takes what was not given about the data from its run."""
+    import torch
+    import yaml
+
+    from pyg_stmamba.training import load_forecaster
+
+    device = torch.device(given.device)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ValueError(f"device={given.device!r} is not there: this machine has {count} GPUs")
+    forecaster = load_forecaster(given.run)
+    folder = given.run if given.run.is_dir() else given.run.parent.parent
+    config = folder / "config.yaml"
+    if given.dataset is None and config.exists():
+        saved = yaml.safe_load(config.read_text(encoding="utf-8"))
+        for key in ("dataset", "root", "adjacency", "distances"):
+            given[key] = given[key] or saved.get(key)
+    return forecaster
+
+
+def _print_scores(
+    split: str, scores: dict, baselines: dict, graph: TemporalGraph, name: str
+) -> None:
+    from pyg_stmamba.training import score_table
+
+    unit = f", in {graph.units[0]}" if graph.units[0] else ""
+    print(f"\nErrors on the {split} set{unit}")
+    print(score_table(scores, baselines, graph.step_seconds, name))
+
+
+def _new_run(dataset: str, model: str) -> Path:
+    return Path("runs") / f"{Path(dataset).stem}-{model}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _model_by_name(arguments: list[str]) -> list[str]:
+    r"""Spells :obj:`--model` as :obj:`--model.name`, beside which it holds the options."""
+    return [
+        "--model.name" + item.removeprefix("--model")
+        if item == "--model" or item.startswith("--model=")
+        else item
+        for item in arguments
+    ]
+
+
+def _with_config_of_resumed_run(arguments: list[str]) -> list[str]:
+    resumed = _value(arguments, "--resume")
+    if resumed is None:
+        return arguments
+    config = Path(resumed) / "config.yaml"
+    if not config.exists():
+        raise ValueError(f"--resume {resumed}: there is no {config}, so no run to go on with")
+    return ["--config", str(config), *arguments]
+
+
+def _configured_model(arguments: list[str]) -> str | None:
+    import yaml
+
+    path = _value(arguments, "--config")
+    if path is None:
+        return None
+    try:
+        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"--config {path} is not YAML: {error}") from error
+    return config.get("model", {}).get("name") if isinstance(config, dict) else None
+
+
+def _value(arguments: list[str], option: str) -> str | None:
+    for position, item in enumerate(arguments):
+        if item.startswith(option + "="):
+            return item.partition("=")[2]
+        if item == option and position + 1 < len(arguments):
+            return arguments[position + 1]
+    return None
+
+
+def _choose(what: str, name: str, table: dict[str, Any]) -> Any:
+    if name not in table:
+        raise ValueError(f"unknown {what} {name!r}; choose from {', '.join(table)}")
+    return table[name]
+
+
+def _plain(value: Any, without: Sequence[str] = ()) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if key not in without}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _help() -> str:
+    lines = [
+        f"usage: {PROGRAM} COMMAND [OPTIONS]",
+        "",
+        "Forecasts series on the nodes of a graph.",
+        "",
+        *(f"  {name:<10}{inspect.getdoc(run)}" for name, run in COMMANDS.items()),
+        "",
+        f"{PROGRAM} COMMAND --help lists the options of a command.",
+    ]
+    return "\n".join(lines)
+
+
+def _fail(message: str, command: str = "") -> NoReturn:
+    print(f"{PROGRAM}{' ' * bool(command)}{command}: error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

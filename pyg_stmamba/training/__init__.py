@@ -1,0 +1,45 @@
+r"""Training, evaluation and prediction; with :mod:`pyg_stmamba.cli` the only part that knows
+Lightning (``pip install pyg-stmamba[train]``)."""
+
+try:
+    import lightning  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "pyg_stmamba.training needs Lightning: pip install 'pyg-stmamba[train]'"
+    ) from error
+
+from .checkpoint import Forecaster, check_fits, describe, load_forecaster
+from .device import check_devices
+from .evaluate import BASELINES, Evaluation, evaluate
+from .fit import RunResult, fit
+from .forecast_data import ForecastData
+from .forecast_module import ForecastModule
+from .metrics import HorizonMetrics, masked_mae, masked_mape, masked_rmse
+from .predict import Forecasts, predict
+from .run_folder import RunFolder
+from .schedule import Schedule
+from .score_table import score_table
+
+__all__ = [
+    "BASELINES",
+    "Evaluation",
+    "ForecastData",
+    "ForecastModule",
+    "Forecaster",
+    "Forecasts",
+    "HorizonMetrics",
+    "RunFolder",
+    "RunResult",
+    "Schedule",
+    "check_devices",
+    "check_fits",
+    "describe",
+    "evaluate",
+    "fit",
+    "load_forecaster",
+    "masked_mae",
+    "masked_mape",
+    "masked_rmse",
+    "predict",
+    "score_table",
+]

@@ -1,0 +1,274 @@
+import csv
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from pyg_stmamba import cli, training, visualization
+from pyg_stmamba.data import TemporalGraph
+from pyg_stmamba.datasets import DATASETS
+
+SMALL = [
+    "--model=st-mamba",
+    "--model.channels=4",
+    "--model.num-layers=1",
+    "--model.d_state=2",
+    "--batch-size=16",
+    "--window=6",
+    "--horizon=4",
+    "--split=[0.6,0.2,0.2]",
+    "--progress=false",
+]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty current folder, holding one's own data in both forms."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    values = 50 + 10 * np.sin(np.arange(120) / 4)[:, None] + rng.normal(size=(120, 3))
+    times = np.datetime64("2024-01-01T00:00", "s") + 3600 * np.arange(120)
+    edges = np.array([[0, 1], [1, 2]])
+    np.savez("mine.npz", values=values, timestamps=times, edge_index=edges)
+    with open("mine.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["time", "a", "b", "c"])
+        writer.writerows([time, *row] for time, row in zip(times, values))
+    Path("adjacency.csv").write_text("0,1,0\n0,0,1\n1,0,0\n")
+    return tmp_path
+
+
+@pytest.fixture
+def fails(capsys):
+    def run(*arguments: str) -> str:
+        """The one line on standard error of a command that ends with code 2."""
+        with pytest.raises(SystemExit) as stop:
+            cli.main(arguments)
+        out, err = capsys.readouterr()
+        assert stop.value.code == 2
+        assert out == ""
+        assert err.endswith("\n")
+        assert err.count("\n") == 1
+        return err
+
+    return run
+
+
+def test_train_evaluate_predict_and_resume(here, capsys, monkeypatch):
+    """One run through the whole command line, the first step as a process of its own."""
+    train = ["train", "--dataset", "mine.npz", *SMALL, "--max-epochs", "1", "--out", "runs/a"]
+    paths = [str(Path(cli.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-m", "pyg_stmamba.cli", *train],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[1] == "Errors on the test set"
+    assert [line.split()[0] for line in lines[4:6]] == ["st-mamba", "last"]
+    run = here / "runs" / "a"
+    assert lines[-1] == "Report: runs/a/report.html"
+    assert (run / "report.html").exists()
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert f"{metrics['test']['average']['mae']:.3f}" in lines[4]
+
+    cli.main(["evaluate", "runs/a", "--out", "again.json"])
+    again = json.loads((here / "again.json").read_text())
+    assert again["test"]["average"] == pytest.approx(metrics["test"]["average"])
+    assert again["baselines"].keys() == metrics["baselines"].keys()
+    assert "last value" in capsys.readouterr().out
+
+    cli.main(["predict", "runs/a/checkpoints/last.ckpt", "--starts", "all", "--out", "f"])
+    with np.load("f.npz") as arrays:
+        assert arrays["prediction"].shape == (115, 3, 4, 1)
+    assert len((here / "f.csv").read_text().splitlines()) == 1 + 115 * 3 * 4
+
+    reported = []
+    monkeypatch.setattr(visualization, "write_report", reported.append)
+    cli.main(["train", "--resume", "runs/a", "--max-epochs", "2"])
+    assert json.loads((run / "metrics.json").read_text())["epochs"] == 2
+    assert yaml.safe_load((run / "config.yaml").read_text())["max_epochs"] == 2
+    cli.main(["train", "--config", "runs/a/config.yaml", "--out", "runs/b"])
+    assert reported == [Path("runs/a"), Path("runs/b")]
+    with open("runs/b/config.yaml") as one, open("runs/a/config.yaml") as other:
+        assert one.read() == other.read()
+    assert json.loads((here / "runs/b/metrics.json").read_text())["epochs"] == 2
+
+
+@pytest.fixture
+def fitted(monkeypatch):
+    """What reaches :func:`fit`, which does nothing."""
+    found = {}
+
+    def fit(model, graph, protocol, **options):
+        found.update(options, model=model, graph=graph, protocol=protocol)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(training, "fit", functools.wraps(training.fit)(fit))
+    return found
+
+
+def test_options_reach_model_data_and_training(here, fitted, fails):
+    fails(
+        *["train", "--dataset=mine.csv", "--adjacency=adjacency.csv", "--window=8", "--horizon=3"],
+        *["--split=[0.5,0.2,0.3]", "--order=series-first", "--model.spatial=null"],
+        *["--model.num_layers=3", "--max-time=00:01:30", "--milestones=[3,4]", "--devices=1"],
+        *["--patience=null", "--seed=5", "--ema-decay=0.99", "--out=x"],
+    )
+    model, graph, protocol = (fitted[key] for key in ("model", "graph", "protocol"))
+    assert model.config()["spatial"] is None
+    assert model.config()["num_layers"] == 3
+    assert (model.window, model.horizon, model.num_nodes, model.steps_per_day) == (8, 3, 3, 24)
+    assert graph.node_id == ["a", "b", "c"]
+    assert graph.num_edges == 3
+    assert protocol.split == (0.5, 0.2, 0.3)
+    assert (protocol.window, protocol.horizon, protocol.order) == (8, 3, "series-first")
+    assert not protocol.scale_missing
+    assert fitted["max_time"] == "00:01:30"
+    assert list(fitted["milestones"]) == [3, 4]
+    assert fitted["patience"] is None
+    assert fitted["ema_decay"] == 0.99
+    assert not fitted["resume"]
+    assert fitted["out"] == Path("x")
+    assert fitted["config"]["model"]["num_layers"] == 3
+    assert fitted["config"]["max_time"] == "00:01:30"
+
+
+def test_a_configuration_comes_back_as_it_went(here, fitted, fails):
+    fails("train", "--dataset=mine.npz", "--max-time=00:01:30", "--model.channels=12", "--seed=3")
+    first = dict(fitted)
+    Path("config.yaml").write_text(yaml.safe_dump(first["config"]))
+    fails("train", "--config", "config.yaml")
+    assert fitted["config"] == first["config"]
+    assert fitted["max_time"] == "00:01:30"
+    same = first["model"].state_dict()
+    assert all(torch.equal(same[name], v) for name, v in fitted["model"].state_dict().items())
+    assert "enough" in fails("train", "--config=config.yaml", "--model.channels", "8")
+    assert fitted["model"].channels == 8
+    assert fitted["config"]["seed"] == 3
+
+
+def test_an_interrupted_run_says_how_to_go_on(here, monkeypatch, capsys):
+    @functools.wraps(training.fit)
+    def fit(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "fit", fit)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "--dataset=mine.npz", "--out=runs/x"])
+    assert stop.value.code == 130
+    assert "pyg-stmamba train --resume runs/x" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dance"], "unknown command 'dance'; choose from train, evaluate, predict, simulate"),
+        (["train"], "give --dataset: one of metr-la"),
+        (["train", "--dataset=metr"], "unknown data set 'metr'; choose one of metr-la, pems-bay"),
+        (["train", "--dataset=no.npz"], "no file no.npz"),
+        (["train", "--dataset=mine.npz", "--model=rnn"], "unknown model 'rnn'; choose from st-ma"),
+        (["train", "--dataset=mine.npz", "--model.width=3"], "arguments: --model.width=3"),
+        (["train", "--dataset=mine.npz", "--model.in_channels=3"], "--model.in_channels=3"),
+        (["train", "--dataset=mine.npz", "--model.num_nodes=3"], "--model.num_nodes=3"),
+        (["train", "--dataset=mine.npz", "--model.spatial=x"], "unknown spatial operator 'x'"),
+        (["train", "--dataset=mine.npz", "--max-epochs=x"], '"max_epochs"'),
+        (["train", "--dataset=mine.npz", "--devices=4096"], "devices='4096'"),
+        (["train", "--dataset=mine.npz", "--accelerator=x"], "accelerator='x' is unknown"),
+        (["train", "--dataset=mine.npz", "--precision=7"], "7"),
+        (["train", "--dataset=mine.npz", "--order=x"], "unknown order 'x'"),
+        (["train", "--dataset=mine.npz", "--window=500"], "fewer than one window"),
+        (["train", "--config=no.yaml"], "no.yaml"),
+        (["train", "--resume=no"], "there is no no/config.yaml, so no run to go on with"),
+        (["evaluate", "no"], "no does not exist: no checkpoint to load"),
+        (["predict", "mine.npz"], "mine.npz is not a checkpoint of a forecaster"),
+        (["predict", "x", "--device=cuda:77"], "device='cuda:77' is not there"),
+        (["simulate", "rain"], "unknown simulation 'rain'; choose from freeway"),
+    ],
+)
+def test_wrong_input_ends_in_one_line(here, fails, arguments, message):
+    assert message in fails(*arguments)
+    assert not Path("runs").exists() or not any(Path("runs").iterdir())
+
+
+def test_broken_configurations(here, fails):
+    Path("broken.yaml").write_text("model: [")
+    assert "broken.yaml is not YAML" in fails("train", "--config=broken.yaml")
+    Path("wrong.yaml").write_text("depth: 3")
+    assert "depth" in fails("train", "--config=wrong.yaml", "--dataset=mine.npz")
+
+
+def test_simulate_and_its_cache(here, capsys, monkeypatch):
+    calls = []
+
+    class Small(DATASETS["freeway"]):
+        def read(self) -> TemporalGraph:
+            calls.append((self.num_weeks, self.seed))
+            return TemporalGraph.from_arrays(np.ones((4, 2)), edge_index=[[0], [1]])
+
+    monkeypatch.setattr("pyg_stmamba.datasets.FreewayTraffic", Small)
+    for _ in range(2):
+        cli.main(["simulate", "freeway", "--root=made", "--num-weeks=1", "--seed=7"])
+    assert calls == [(1, 7)]
+    assert "2 nodes, 1 edges, 4 steps: made" in capsys.readouterr().out
+
+
+def test_info_names_versions_devices_and_implementations(capsys):
+    cli.main(["info"])
+    out = capsys.readouterr().out
+    assert torch.__version__ in out
+    assert "cpu (" in out
+    lines = [line.split() for line in out.splitlines() if line.startswith("  selective_scan")]
+    running = [line for line in lines if line[1] == "cpu" and line[-1] == "runs"]
+    assert len(running) == 1
+    assert any("needs CUDA" in " ".join(line) for line in lines)
+
+
+def test_help_comes_without_torch():
+    program = "import sys; from pyg_stmamba import cli; cli.main(['--help']); " + (
+        "assert not {'lightning', 'jsonargparse', 'matplotlib'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(cli.__file__).parents[1],
+    )
+    assert done.returncode == 0, done.stderr
+    for command in cli.COMMANDS:
+        assert f"\n  {command}" in done.stdout
+
+
+@pytest.mark.parametrize("command", list(cli.COMMANDS))
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"usage: pyg-stmamba {command}" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    cli.main(["--version"])
+    assert capsys.readouterr().out.startswith("pyg-stmamba 0.")
+
+
+def test_roots(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert cli.default_root("pems08") == tmp_path / "cache" / "pyg_stmamba" / "pems"
+    (tmp_path / "datasets" / "metr_la").mkdir(parents=True)
+    assert cli.default_root("metr-la") == Path("datasets/metr_la")
+    assert cli.default_root("pems-bay") == tmp_path / "cache" / "pyg_stmamba" / "pems_bay"
+    assert cli.default_root("freeway") == tmp_path / "cache" / "pyg_stmamba" / "freeway_traffic"

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pyg_stmamba.data import Scaler, split_windows
+from pyg_stmamba.training.forecast_data import (
+    EpochOrder,
+    ForecastData,
+    fit_scaler,
+    random_seed,
+    windows_of,
+)
+
+
+def starts_of(protocol, graph, split):
+    parts = split_windows(
+        graph.num_steps, protocol.window, protocol.horizon, protocol.split, protocol.order
+    )
+    return parts[split].tolist()
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_evaluation_serves_every_window_once_in_order(graph, protocol, split):
+    data = ForecastData(graph, protocol, batch_size=7)
+    loader = getattr(data, f"{split}_dataloader")()
+    served = [start for batch in loader for start in batch.start.tolist()]
+    assert served == starts_of(protocol, graph, split)
+    assert len(served) % 7
+
+
+def test_training_serves_every_window_once_in_another_order(graph, protocol):
+    loader = ForecastData(graph, protocol, batch_size=32, seed=4).train_dataloader()
+    orders = []
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)
+        orders.append([start for batch in loader for start in batch.start.tolist()])
+    expected = starts_of(protocol, graph, "train")
+    assert len(expected) % 32
+    assert sorted(orders[0]) == sorted(orders[1]) == expected
+    assert orders[0] != orders[1] != expected
+    torch.manual_seed(99)
+    again = ForecastData(graph, protocol, batch_size=5, seed=4).train_dataloader()
+    assert [start for batch in again for start in batch.start.tolist()] == orders[0]
+
+
+def test_workers_serve_the_same(graph, protocol):
+    alone = ForecastData(graph, protocol, batch_size=32)
+    helped = ForecastData(graph, protocol, batch_size=32, num_workers=1)
+    for one, other in zip(alone.train_dataloader(), helped.train_dataloader()):
+        assert torch.equal(one.x, other.x)
+        assert torch.equal(one.start, other.start)
+
+
+def test_processes_share_the_epoch():
+    shares = [EpochOrder(11, seed=0, rank=rank, world_size=3) for rank in range(3)]
+    for share in shares:
+        share.set_epoch(5)
+    lists = [list(share) for share in shares]
+    assert [len(share) for share in shares] == [len(items) for items in lists] == [3, 3, 3]
+    together = [item for items in lists for item in items]
+    assert len(set(together)) == 9
+    alone = EpochOrder(11, seed=0)
+    alone.set_epoch(5)
+    assert set(together) <= set(range(11))
+    assert lists[1] == list(alone)[1::3][:3]
+
+
+def test_seeds_of_unlike_numbers_are_unlike():
+    seeds = {random_seed(a, b) for a in range(20) for b in range(20)}
+    assert len(seeds) == 400
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize("scale_missing", [True, False])
+def test_scaler_counts_the_inputs_of_training_windows(graph, protocol, scale_missing):
+    protocol = protocol._replace(scale_missing=scale_missing)
+    model = nn.Module()
+    model.scaler = Scaler(1)
+    fit_scaler(model, windows_of(graph, protocol)["train"], protocol)
+    values, mask = graph.x[..., 0].numpy().astype(float), graph.x_mask[..., 0].numpy()
+    inputs, observed = (
+        np.concatenate([a[:, s : s + protocol.window] for s in starts_of(protocol, graph, "train")])
+        for a in (values, mask)
+    )
+    counted = inputs if scale_missing else inputs[observed]
+    assert float(model.scaler.mean) == pytest.approx(counted.mean(), rel=1e-5)
+    assert float(model.scaler.std) == pytest.approx(counted.std(), rel=1e-4)
+
+
+def test_a_model_without_a_scaler_is_left_alone(graph, protocol):
+    fit_scaler(nn.Linear(1, 1), windows_of(graph, protocol)["train"], protocol)
+
+
+def test_an_empty_batch_is_refused(graph, protocol):
+    with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
+        ForecastData(graph, protocol, batch_size=0)

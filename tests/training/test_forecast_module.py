@@ -1,0 +1,101 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from pyg_stmamba.training import ForecastData, ForecastModule
+from pyg_stmamba.training.forecast_module import parameter_groups
+
+
+class Biased(nn.Module):
+    """Forecasts one number everywhere."""
+
+    def __init__(self, horizon: int, value: float = 2.0) -> None:
+        super().__init__()
+        self.horizon = horizon
+        self.value = nn.Parameter(torch.tensor(value))
+
+    def forward(self, batch):
+        return self.value.expand(*batch.x.shape[:-2], self.horizon, 1)
+
+
+@pytest.fixture
+def module(protocol):
+    module = ForecastModule(Biased(protocol.horizon), protocol=protocol)
+    module._loss_sum = torch.zeros(())
+    module._loss_count = torch.zeros(())
+    return module
+
+
+@pytest.fixture
+def batches(graph, protocol):
+    return list(ForecastData(graph, protocol, batch_size=50).train_dataloader())
+
+
+def test_train_loss_is_the_mean_over_all_observed_targets(module, batches):
+    for index, batch in enumerate(batches):
+        module.training_step(batch, index)
+    errors = torch.cat([(2.0 - batch.y)[batch.y_mask].abs() for batch in batches])
+    assert batches[0].y.size(1) != batches[-1].y.size(1)
+    assert module.train_loss() == pytest.approx(float(errors.mean()), rel=1e-5)
+
+
+def test_a_batch_without_observed_targets_has_no_loss_but_a_graph(module, batches):
+    batch = batches[0].clone()
+    batch.y_mask = torch.zeros_like(batch.y_mask)
+    batch.y = torch.full_like(batch.y, math.nan)
+    loss = module.training_step(batch, 0)
+    loss.backward()
+    assert loss.item() == 0
+    assert module.model.value.grad.item() == 0
+    assert module.train_loss() == 0
+
+
+def test_validation_does_not_average_batches(module, batches):
+    # All of the first batch is missing but one value: its mean must not weigh as the others'.
+    batches[0].y_mask = torch.zeros_like(batches[0].y_mask)
+    batches[0].y_mask[0, 0, 0, 0] = True
+    module.trainer = type("Alone", (), {"world_size": 1})()
+    module.on_validation_epoch_start()
+    for index, batch in enumerate(batches):
+        module.validation_step(batch, index)
+    module.on_validation_epoch_end()
+    errors = torch.cat([(2.0 - batch.y)[batch.y_mask] for batch in batches]).double()
+    assert module.validation["mae"] == pytest.approx(float(errors.abs().mean()))
+    assert module.validation["rmse"] == pytest.approx(float(errors.square().mean().sqrt()))
+
+
+def test_best_epoch_passes_over_what_is_not_finite(module):
+    assert module.best_epoch() is None
+    for epoch, error in enumerate([math.nan, 3.0, 2.0, 2.0, math.inf], start=1):
+        module.history.append({"epoch": epoch, "val_mae": error})
+    assert module.best_epoch() == 3
+
+
+def test_only_matrices_decay(graph, make_model):
+    model = make_model(graph)
+    groups = parameter_groups(model, 0.1)
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed, free = ({names[id(p)] for p in group["params"]} for group in groups)
+    assert decayed | free == set(names.values())
+    assert not decayed & free
+    marks = ("bias", "norm", "embedding.weight", "A_log", ".D")
+    # The value embedding is a linear layer, whose matrix decays.
+    expected = {
+        name
+        for name in names.values()
+        if any(mark in name for mark in marks) and name != "value_embedding.weight"
+    }
+    assert free >= expected
+    assert {"value_embedding.weight", "head.0.weight"} <= decayed
+    assert all(dict(model.named_parameters())[name].dim() >= 2 for name in decayed)
+
+
+def test_shared_and_frozen_parameters_are_counted_once_and_not_at_all():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+    model[1].weight = model[0].weight
+    model[2].requires_grad_(False)
+    decayed, free = (group["params"] for group in parameter_groups(model, 0.1))
+    assert [len(decayed), len(free)] == [1, 2]
