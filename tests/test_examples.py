@@ -1,0 +1,111 @@
+"""Each example runs, and what it returns is checked against a number known beforehand."""
+
+import ast
+import importlib.util
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import h5py
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "examples"
+EXAMPLES = sorted(path.stem for path in FOLDER.glob("*.py"))
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{name}", FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_example_has_a_test() -> None:
+    source = Path(__file__).read_text(encoding="utf-8")
+    assert [name for name in EXAMPLES if f'load("{name}")' not in source] == []
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_one_short_file_with_a_story(name: str) -> None:
+    source = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= 120
+    assert len(ast.get_docstring(ast.parse(source)) or "") > 100
+    assert callable(load(name).main)
+
+
+def test_streaming() -> None:
+    result = load("streaming").main(num_nodes=6, num_steps=40, channels=8)
+    assert result["difference of steps"] < 1e-5
+    assert result["difference of chunks"] < 1e-5
+    assert result["difference without the state"] > 1e-2
+    # 16 inner channels with 16 numbers each, and the last 3 inputs of the convolution.
+    for moment in ("first", "last"):
+        assert result[f"numbers in the state after the {moment} step"] == 6 * (16 * 16 + 3 * 16)
+
+
+def test_drop_in_block() -> None:
+    result = load("drop_in_block").main(num_batches=80)
+    assert 0.8 < result["with Mamba"] <= 1
+    assert result["without a temporal phase"] < 0.05
+
+
+def test_own_data() -> None:
+    result = load("own_data").main(epochs=4, channels=16)
+    # Nobody forecasts the noise; whoever sees one gauge alone cannot do without guessing.
+    assert result["noise of the gauges"] == pytest.approx(0.0399, abs=1e-4)
+    assert result["noise of the gauges"] < result["mae"] < 0.75 * result["best baseline"]
+    assert result["hours ahead"] == 2
+
+
+def test_forecast_freeway(tmp_path: Path) -> None:
+    metrics = load("forecast_freeway").main(tmp_path, num_weeks=1, epochs=2, channels=16)
+    # 7 days of 288 steps hold 2016 - 23 windows of 12 + 12 steps.
+    assert sum(metrics["windows"].values()) == 1993
+    assert set(metrics["test"]["horizons"]) == {"3", "6", "12"}
+    best = min(scores["average"]["mae"] for scores in metrics["baselines"].values())
+    assert metrics["test"]["average"]["mae"] < best
+
+
+def last_value_mae(path: Path) -> list[float]:
+    """Mean absolute error at 15, 30, 60 minutes and of all steps, by the definition."""
+    with h5py.File(path) as file:
+        speed = file["df/block0_values"][:]
+    windows = len(speed) - 23
+    test = windows - round(0.2 * windows)
+    errors: list[list[float]] = [[] for _ in range(12)]
+    for start in range(test, windows):
+        last, ahead = speed[start + 11], speed[start + 12 : start + 24]
+        for step in range(12):
+            observed = ahead[step] != 0
+            errors[step] += np.abs(ahead[step] - last)[observed].tolist()
+    return [float(np.mean(errors[step])) for step in (2, 5, 11)] + [
+        float(np.mean(np.hstack(errors)))
+    ]
+
+
+def reported(scores: dict) -> list[float]:
+    return [scores["horizons"][step]["mae"] for step in ("3", "6", "12")] + [
+        scores["average"]["mae"]
+    ]
+
+
+def test_metr_la_from_raw_files() -> None:
+    example = load("metr_la_from_raw_files")
+    metrics = example.main(["--epochs", "2", "--channels", "8"])
+    assert metrics["windows"] == {"train": 286, "val": 41, "test": 82}
+    expected = last_value_mae(example.SAMPLE / "raw" / "metr-la.h5")
+    np.testing.assert_allclose(reported(metrics["baselines"]["last_value"]), expected, rtol=1e-5)
+    assert np.isfinite(reported(metrics["test"])).all()
+
+
+@pytest.mark.slow
+def test_metr_la_from_real_files(shared_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(shared_data / "metr_la" / "raw", tmp_path / "raw")
+    metrics = load("metr_la_from_raw_files").main(["--root", str(tmp_path), "--minutes", "2"])
+    assert metrics["windows"] == {"train": 23974, "val": 3425, "test": 6850}
+    last_value = metrics["baselines"]["last_value"]
+    assert [round(value, 3) for value in reported(last_value)] == [4.124, 5.222, 6.908, 5.251]
+    assert metrics["test"]["average"]["mae"] < 5.251
