@@ -36,7 +36,8 @@ def run(
     graph, protocol = dataset[0], dataset.protocol
     torch.manual_seed(seed)
     options = STMamba.data_arguments(graph, protocol) | {"d_state": arguments.d_state}
-    model = STMamba(channels=arguments.channels, **{**options, **VARIANTS[variant]})
+    options |= {"channels": arguments.channels, "num_layers": arguments.num_layers}
+    model = STMamba(**{**options, **VARIANTS[variant]})
     result = fit(
         model,
         graph,
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("datasets/freeway_traffic"))
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--channels", type=int, default=32)
+    parser.add_argument("--num-layers", type=int, default=1)
     parser.add_argument("--d-state", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=4e-3)
