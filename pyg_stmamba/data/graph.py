@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 def gaussian_kernel_graph(
@@ -113,6 +114,8 @@ def from_adjacency(
     """
     if isinstance(adjacency, Tensor):
         adjacency = adjacency.detach().cpu().to_dense().numpy()
+    import scipy.sparse as sp  # slow to import, and few need it
+
     if not sp.issparse(adjacency):
         adjacency = np.asarray(adjacency)
     if len(adjacency.shape) != 2 or adjacency.shape[0] != adjacency.shape[1]:

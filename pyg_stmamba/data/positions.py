@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from pyg_stmamba.data.graph import sorted_edges
@@ -45,6 +44,8 @@ def knn_graph(
     num_nodes = len(points)
     if not 1 <= k < num_nodes:
         raise ValueError(f"k must be from 1 to {num_nodes - 1} for {num_nodes} nodes, got {k}")
+    from scipy.spatial import cKDTree  # slow to import, and few need it
+
     chord, neighbour = cKDTree(points).query(points, k=k + 1)
     node = np.arange(num_nodes)[:, None]
     # A node is usually its own nearest; among coincident points it may come later or be missing.
@@ -94,6 +95,8 @@ def radius_graph(
     if metric == "great-circle":
         # The chord through the unit sphere; half a turn reaches everything.
         radius = 2 * np.sin(min(radius / (2 * EARTH_RADIUS_KM), np.pi / 2))
+    from scipy.spatial import cKDTree  # slow to import, and few need it
+
     pairs = cKDTree(points).query_pairs(radius, output_type="ndarray").T
     chord = np.linalg.norm(points[pairs[0]] - points[pairs[1]], axis=1)
     return sorted_edges(
