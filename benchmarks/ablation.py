@@ -92,8 +92,8 @@ def main() -> None:
         cells = []
         for equal in ("epochs", "time"):
             errors = [r["mae"] for r in rows if r["variant"] == variant and r["equal"] == equal]
-            spread = statistics.stdev(errors) if len(errors) > 1 else float("nan")
-            cells.append(f"{statistics.mean(errors):.3f} ± {spread:.3f}")
+            spread = f" ± {statistics.stdev(errors):.3f}" if len(errors) > 1 else ""
+            cells.append(f"{statistics.mean(errors):.3f}{spread}")
         same_time = [r for r in rows if r["variant"] == variant and r["equal"] == "time"]
         cells.append(f"{statistics.mean(r['epochs'] for r in same_time):.1f}")
         print(f"| {variant} | {' | '.join(cells)} |")
