@@ -14,7 +14,7 @@ def pair(**options) -> tuple[SpatialAttention, nn.MultiheadAttention]:
     other = nn.MultiheadAttention(C, HEADS, batch_first=True)
     with torch.no_grad():
         for parameter in op.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+            parameter.add_(0.3 * torch.randn_like(parameter))
         other.in_proj_weight.copy_(op.in_proj.weight)
         other.in_proj_bias.copy_(op.in_proj.bias)
         other.out_proj.load_state_dict(op.out_proj.state_dict())
