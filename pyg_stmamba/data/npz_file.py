@@ -10,6 +10,7 @@ import numpy as np
 
 from pyg_stmamba.data.positions import knn_graph
 from pyg_stmamba.data.temporal_graph import TemporalGraph
+from pyg_stmamba.data.whole_file import written_whole
 
 NPZ_KEYS = (
     "values",
@@ -122,14 +123,8 @@ def save_npz(graph: TemporalGraph, path: str | os.PathLike[str]) -> None:
         arrays["timestamps"] = graph.timestamps[0].cpu().numpy()
     if graph.null_value is not None:
         arrays["null_value"] = np.array(graph.null_value)
-    target = Path(path)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(unfinished, target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def _read_npz(path: Path) -> dict[str, Any]:

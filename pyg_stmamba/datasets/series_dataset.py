@@ -9,6 +9,7 @@ import torch
 from torch_geometric.data import Data, InMemoryDataset
 
 from pyg_stmamba.data import Protocol, TemporalGraph
+from pyg_stmamba.data.whole_file import written_whole
 from pyg_stmamba.datasets.download import RawFile, fetch, mismatch
 
 
@@ -85,20 +86,14 @@ class SeriesDataset(InMemoryDataset):
     @classmethod
     def save(cls, data_list: Sequence[Any], path: str, pre_transform: str = "None") -> None:
         content = {"graph": data_list[0].to_dict(), "pre_transform": pre_transform}
-        part = f"{path}.{os.getpid()}.part"
-        try:
-            with open(part, "wb") as file:
+        with written_whole(path) as temporary:
+            with temporary.open("wb") as file:
                 torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            if unsafe := torch.serialization.get_unsafe_globals_in_checkpoint(part):
+            if unsafe := torch.serialization.get_unsafe_globals_in_checkpoint(temporary):
                 raise TypeError(
                     f"the graph holds {', '.join(sorted(unsafe))}, which cannot be read back "
                     "safely; pre_transform may add tensors, numbers, text, lists and dicts"
                 )
-            os.replace(part, path)
-        finally:
-            Path(part).unlink(missing_ok=True)
 
     def load(self, path: str, data_cls: type[Data] = TemporalGraph) -> None:
         try:

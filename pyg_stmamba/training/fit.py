@@ -12,12 +12,12 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from pyg_stmamba.data import Protocol, TemporalGraph
 from pyg_stmamba.models import MODELS
 from pyg_stmamba.ops.backend import implementations
 
+from .averaging import warm_ema
 from .checkpoint import describe, load_forecaster
 from .device import check_devices, describe_device
 from .evaluate import evaluate
@@ -116,7 +116,8 @@ def fit(
             :obj:`"plateau"` decays. (default: :obj:`5`)
         gradient_clip (float, optional): Largest norm of the gradient. (default: :obj:`5.0`)
         ema_decay (float, optional): Decay of the exponential moving average of the weights that
-            is validated and kept instead of the weights themselves, as in 0.999.
+            is validated and kept instead of the weights themselves, as in 0.999; it rises to
+            that from the first steps on, see :func:`~pyg_stmamba.training.averaging.warm_ema`.
             (default: :obj:`None`)
         seed (int, optional): Seed of order and dropout. (default: :obj:`0`)
         precision (str, optional): Precision as Lightning names it, as in :obj:`"bf16-mixed"`.
@@ -167,7 +168,7 @@ def fit(
         checkpoint = _checkpoint_to_resume(folder, resume)
         averaging = []
         if ema_decay is not None:
-            averaging = [WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(ema_decay))]
+            averaging = [WeightAveraging(multi_avg_fn=warm_ema(ema_decay))]
         with _quiet_lightning():
             trainer = Trainer(
                 accelerator=accelerator,

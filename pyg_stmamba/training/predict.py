@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from pyg_stmamba.data import TemporalGraph, Windows, collate_shared
+from pyg_stmamba.data.whole_file import written_whole
 
 from .checkpoint import Forecaster, check_fits
-from .run_folder import written_whole
 
 STARTS = ("last", "all")
 

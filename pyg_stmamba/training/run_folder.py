@@ -3,11 +3,9 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,8 @@ import numpy as np
 import torch
 import yaml
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from pyg_stmamba.data.whole_file import written_whole
 
 
 class RunFolder:
@@ -96,22 +96,6 @@ class WholeCheckpoints(TorchCheckpointIO):
         weights_only: bool | None = True,
     ) -> dict[str, Any]:
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)
-
-
-@contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
-    r"""Hands out a temporary file name beside :obj:`path` and renames it at the end, on success
-    only; :obj:`path` never holds half a file, whatever happens."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:

@@ -1,10 +1,11 @@
 """The report of a run: its pictures as PNG files and one page that needs nothing beside it."""
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from pyg_stmamba.data.whole_file import written_whole
 
 from .lead_time import lead_time
 from .page import bullets, facts, folded, heading, page, paragraph, picture, score_table
@@ -46,13 +47,15 @@ def write_report(run_folder: str | Path) -> Path:
             path.unlink(missing_ok=True)
             continue
         drawn = png(figure)
-        _write_whole(path, drawn)
+        with written_whole(path) as temporary:
+            temporary.write_bytes(drawn)
         figures.append(picture(drawn, name.replace("_", " "), caption))
     sections = [*_scores(run), *(figures if len(figures) > 1 else []), *_circumstances(run)]
     if left_out:
         sections += [heading("Left out"), bullets(left_out)]
     path = run.path / "report.html"
-    _write_whole(path, page(f"Run {run.path.resolve().name}", sections).encode())
+    with written_whole(path) as temporary:
+        temporary.write_text(page(f"Run {run.path.resolve().name}", sections), encoding="utf-8")
     return path
 
 
@@ -160,16 +163,6 @@ def _fact(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {part}" for key, part in value.items())
     return f"{value:,}" if name == "parameters" and isinstance(value, int) else str(value)
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Under another name first, so that a kill or a full disk leaves the file that was there."""
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _finite(value: Any) -> float:

@@ -176,13 +176,13 @@ Tiny({str(root)!r})
     assert run.returncode == -signal.SIGKILL, run.stderr
     left = os.listdir(root / "processed")
     assert len(left) == 1
-    assert left[0].endswith(".part")
+    assert left[0].endswith(".tmp")
     assert float(Tiny(root)[0].x[0, 0, 0]) == 1
 
 
-def test_a_stale_part_does_not_matter(root):
+def test_a_stale_temporary_file_does_not_matter(root):
     (root / "processed").mkdir()
-    (root / "processed" / f"tiny.pt.{os.getpid()}.part").write_bytes(b"half a file")
+    (root / "processed" / f".tiny.pt.{os.getpid()}.tmp").write_bytes(b"half a file")
     assert float(Tiny(root)[0].x[0, 0, 0]) == 1
     assert os.listdir(root / "processed") == ["tiny.pt"]
 
