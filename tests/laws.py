@@ -15,6 +15,7 @@ import networkx
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 
 class OnGraph(nn.Module):
@@ -33,6 +34,46 @@ class OnGraph(nn.Module):
 
     def step(self, x: Tensor, state: Any = None, mask: Tensor | None = None) -> Any:
         return self.block.step(x, self.edge_index, self.edge_attr, state, mask=mask)
+
+
+class Forecasts(nn.Module):
+    """A model that reads out the last step, on a fixed graph, as a temporal operator: what stands
+    at step t is the forecast after step t, from the whole series up to there or from a state."""
+
+    causal = True
+
+    def __init__(self, model: nn.Module, edge_index: Tensor, edge_attr: Tensor | None = None):
+        super().__init__()
+        self.model, self.graph = model, (edge_index, edge_attr)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x_mask = self._of_all_channels(mask, x)
+        parts = [
+            self.model(x[..., :t, :], *self.graph, x_mask=x_mask[..., :t, :], nodes_first=True)
+            for t in range(1, x.size(-2) + 1)
+        ]
+        return torch.stack(parts, -3).flatten(-2)
+
+    def prefill(self, x: Tensor, state: Any = None, mask: Tensor | None = None) -> Any:
+        """The forecasts within the chunk one by one, and the state of the whole chunk at once."""
+        parts, within = [], state
+        for t in range(x.size(-2)):
+            y, within = self.step(x[..., t, :], within, None if mask is None else mask[..., t])
+            parts.append(y)
+        x_mask = self._of_all_channels(mask, x)
+        last, state = self.model.prefill(x, *self.graph, state=state, x_mask=x_mask)
+        close(last.flatten(-2), parts[-1], 1e-5)
+        return torch.stack(parts, -2), state
+
+    def step(self, x: Tensor, state: Any = None, mask: Tensor | None = None) -> Any:
+        x_mask = self._of_all_channels(mask, x)
+        y, state = self.model.step(x, *self.graph, state=state, x_mask=x_mask)
+        return y.flatten(-2), state
+
+    @staticmethod
+    def _of_all_channels(mask: Tensor | None, x: Tensor) -> Tensor:
+        every = torch.ones_like(x, dtype=torch.bool)
+        return every if mask is None else every & mask.unsqueeze(-1)
 
 
 def close(a: Tensor, b: Tensor, tolerance: float) -> None:
@@ -82,11 +123,11 @@ def states_are_values(op: nn.Module, x: Tensor) -> None:
     """A state can be used again: the operator neither changes it nor remembers anything."""
     first, second = x.chunk(2, -2)
     _, state = op.prefill(first)
-    kept = [t.clone() for t in state] if state is not None else []
+    kept = copy.deepcopy(state)
     once, _ = op.prefill(second, state)
     again, _ = op.prefill(second, state)
     same(again, once)
-    for before, after in zip(kept, state or []):
+    for before, after in zip(tree_leaves(kept), tree_leaves(state), strict=True):
         same(after, before)
 
 

@@ -1,12 +1,15 @@
-"""The laws, on every operator and block."""
+"""The laws, on every operator, block and model."""
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GCNConv, SAGEConv, TransformerConv
 
+from pyg_stmamba.models import STMamba
 from pyg_stmamba.nn import (
     Snapshot,
     SpatialAttention,
@@ -65,14 +68,27 @@ BLOCKS: dict[str, Case] = {
     "no space": (lambda: STMambaBlock(C, spatial=None), False),
     "no time": (lambda: STMambaBlock(C, num_heads=2, temporal=None), False),
 }
+MODELS: dict[str, Case] = {
+    "gat, mamba": (lambda: model(), False),
+    "gat with edges, mamba, post": (lambda: model(edge_dim=D, norm="post"), True),
+    "gat then attention, mamba": (lambda: model(spatial=["gat", "attention"]), False),
+    "dot, attention": (lambda: model(spatial="dot", temporal="attention"), False),
+    "no space": (lambda: model(spatial=None), False),
+}
 LOCAL = [name for name in SPATIAL if name != "attention"]
 LOCAL_BLOCKS = [name for name in BLOCKS if not name.startswith(("attention", "no space"))]
 TEMPORAL_BLOCKS = [name for name in BLOCKS if name != "no time"]
+LOCAL_MODELS = [name for name in MODELS if name not in ("gat then attention, mamba", "no space")]
 EITHER = {**TEMPORAL, **NOT_CAUSAL}
 
 # Node 6 is isolated, 2 -> 2 is a loop, 0 -> 1 is there twice and one way only.
 EDGES = torch.tensor([[0, 0, 1, 2, 2, 3, 4, 5, 4], [1, 1, 2, 2, 3, 4, 3, 4, 5]])
 NODES, STEPS = 7, 9
+
+
+def model(**options: Any) -> STMamba:
+    arguments = {"channels": 8, "num_heads": 2, "d_state": 4, "horizon": 3, "readout": "last"}
+    return STMamba(**{"in_channels": C, **arguments, **options})
 
 
 def series(*leading: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -246,4 +262,54 @@ def test_block_modules(name: str) -> None:
     op, x, attr = build().eval(), series(NODES), edge_features(edges)
     laws.copies_are_equal(op, lambda op: op(x, EDGES, attr))
     laws.inputs_stay_untouched(op, x, EDGES, attr, laws.random_mask(x))
+    laws.layout_does_not_matter(op, x, EDGES, attr, tolerance=3e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model_stream(name: str) -> None:
+    build, edges = MODELS[name]
+    op = laws.Forecasts(build().eval(), EDGES, edge_features(edges))
+    x = series(NODES, 2)
+    laws.whole_is_chunks_is_steps(op, x, 1e-5)
+    laws.whole_is_chunks_is_steps(op, x[:, 0], 1e-5, laws.random_mask(x[:, 0]))
+    laws.states_are_values(op, x)
+    laws.the_past_moves_the_present(op, x)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("readout", ["last", "window"])
+def test_model_windows(name: str, readout: str) -> None:
+    build, edges = MODELS[name]
+    op = model(**build().config() | {"readout": readout, "window": STEPS}).eval()
+    on_graph = functools.partial(op, edge_index=EDGES, edge_attr=edge_features(edges))
+    laws.rows_are_independent(lambda x: on_graph(x, nodes_first=True), series(NODES, 3), dim=1)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model_on_graphs(name: str) -> None:
+    build, edges = MODELS[name]
+    op, x, attr = build().eval(), series(NODES), edge_features(edges)
+    laws.order_does_not_matter(op, x, EDGES, attr, tolerance=3e-6)
+    small = torch.tensor([[0, 1], [1, 2]])
+    laws.graphs_do_not_mix(
+        op,
+        [(x, EDGES, attr), (series(3), small, torch.randn(2, D) if edges else None)],
+        tolerance=3e-6,
+    )
+    laws.lonely_nodes_are_harmless(op, x, attr)
+
+
+@pytest.mark.parametrize("name", LOCAL_MODELS)
+def test_model_locality(name: str) -> None:
+    build, edges = MODELS[name]
+    # Two blocks, so that a node hears of what is up to two edges away.
+    laws.only_near_nodes_matter(build().eval(), series(NODES), EDGES, edge_features(edges), hops=2)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model_modules(name: str) -> None:
+    build, edges = MODELS[name]
+    op, x, attr = build().eval(), series(NODES), edge_features(edges)
+    laws.copies_are_equal(op, lambda op: op(x, EDGES, attr))
+    laws.inputs_stay_untouched(op, x, EDGES, attr, x_mask=torch.rand(x.shape) > 0.3)
     laws.layout_does_not_matter(op, x, EDGES, attr, tolerance=3e-6)

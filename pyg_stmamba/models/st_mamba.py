@@ -237,23 +237,61 @@ class STMamba(nn.Module):
         x_mask: Tensor | None = None,
         time_of_day: Tensor | None = None,
         day_of_week: Tensor | None = None,
+        batch: Tensor | None = None,
     ) -> tuple[Tensor, tuple]:
-        r"""Forecasts after a chunk :math:`(N, \ldots, T, C)` of any length, continuing from the
-        state of the chunks before it. Returns the forecast and the new state; needs
-        :obj:`readout="last"`."""
+        r"""Forecasts after a chunk of any length, continuing from the state of the chunks before
+        it; needs :obj:`readout="last"`. The arguments are those of :meth:`forward`.
+
+        Args:
+            state (tuple, optional): What an earlier call returned; :obj:`None` starts a new
+                series. (default: :obj:`None`)
+
+        Shapes:
+            - **input:** :math:`(N, *, T, C)`
+            - **output:** forecasts :math:`(N, *, H, C_y)` and the state, one entry a block
+        """
         if self.readout != "last":
             raise ValueError(
                 "streaming needs STMamba(readout='last'); readout='window' forecasts from "
                 f"exactly {self.window} steps at once"
             )
         self._check_window(x)
-        h = self._embed(x, x_mask, time_of_day, day_of_week, None)
+        h = self._embed(x, x_mask, time_of_day, day_of_week, batch)
         new_state = []
         blocks: Any = self.blocks
         for block, block_state in zip(blocks, state or [None] * len(blocks)):
-            h, block_state = block.prefill(h, edge_index, edge_attr, state=block_state)
+            h, block_state = block.prefill(h, edge_index, edge_attr, state=block_state, batch=batch)
             new_state.append(block_state)
         return self._read_out(h), tuple(new_state)
+
+    def step(
+        self,
+        x: Tensor,
+        edge_index: Tensor | None = None,
+        edge_attr: Tensor | None = None,
+        state: tuple | None = None,
+        *,
+        x_mask: Tensor | None = None,
+        time_of_day: Tensor | None = None,
+        day_of_week: Tensor | None = None,
+        batch: Tensor | None = None,
+    ) -> tuple[Tensor, tuple]:
+        r"""Forecasts after one more step: :meth:`prefill` on series of length one.
+
+        Shapes:
+            - **input:** :math:`(N, *, C)`, times of the step of any shape without :math:`T`
+            - **output:** forecasts :math:`(N, *, H, C_y)` and the state, one entry a block
+        """
+        return self.prefill(
+            x.unsqueeze(-2),
+            edge_index,
+            edge_attr,
+            state,
+            x_mask=None if x_mask is None else x_mask.unsqueeze(-2),
+            time_of_day=None if time_of_day is None else time_of_day.unsqueeze(-1),
+            day_of_week=None if day_of_week is None else day_of_week.unsqueeze(-1),
+            batch=batch,
+        )
 
     def _check_window(self, x: Tensor) -> None:
         if x.dim() not in (3, 4) or x.size(-1) != self.in_channels:
@@ -276,6 +314,11 @@ class STMamba(nn.Module):
         batch: Tensor | None,
     ) -> Tensor:
         observed = torch.ones_like(x, dtype=torch.bool) if x_mask is None else x_mask
+        if observed.shape != x.shape or observed.dtype != torch.bool:
+            raise ValueError(
+                f"x_mask must be boolean and of the shape of x, {tuple(x.shape)}, got "
+                f"{tuple(observed.shape)} and dtype {observed.dtype}"
+            )
         values = self.scaler(x).masked_fill(~observed, 0.0)
         h = self.value_embedding(torch.cat([values, observed.to(values.dtype)], dim=-1))
         if self.steps_per_day is not None:

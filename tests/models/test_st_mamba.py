@@ -128,6 +128,10 @@ def test_streaming_equals_the_whole(graph, windows):
     for chunk in x.split([4, 1, 6], dim=1):
         forecast, state = model.prefill(chunk, graph.edge_index, graph.edge_attr, state)
     torch.testing.assert_close(forecast, whole, rtol=1e-5, atol=1e-5)
+    state = None
+    for instant in x.unbind(1):
+        forecast, state = model.step(instant, graph.edge_index, graph.edge_attr, state)
+    torch.testing.assert_close(forecast, whole, rtol=1e-5, atol=1e-5)
     with pytest.raises(ValueError, match="readout='last'"):
         build(graph).prefill(x, graph.edge_index, graph.edge_attr)
 
@@ -147,6 +151,8 @@ def test_wrong_windows_are_named(graph):
         model(graph.x[:, :7], graph.edge_index)
     with pytest.raises(ValueError, match=r"in_channels=2 takes .* got x of shape \(5, 6, 1\)"):
         model(graph.x[:, :6, :1], graph.edge_index)
+    with pytest.raises(ValueError, match=r"x_mask must be .* \(5, 6, 2\), got \(5, 6, 1\)"):
+        model(graph.x[:, :6], graph.edge_index, x_mask=graph.x_mask[:, :6, :1])
     with pytest.raises(ValueError, match="needs time_of_day and day_of_week"):
         model(graph.x[:, :6], graph.edge_index, graph.edge_attr)
 
