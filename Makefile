@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup lint test slow demo clean
+.PHONY: setup lint test slow scatter demo clean
 
 setup: $(STAMP)
 
@@ -25,6 +25,14 @@ test: lint
 
 slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
+
+# torch-scatter is built from its source package, which takes minutes, and kept apart, since PyG
+# changes its ways where it finds it.
+scatter: setup
+	@test -d .venv/scatter/torch_scatter || { \
+	    $(BIN)/python -m pip install --quiet setuptools wheel && \
+	    $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target .venv/scatter torch-scatter==2.1.2; }
+	OMP_NUM_THREADS=1 PYTHONPATH=.venv/scatter $(BIN)/python -m pytest -n 2 tests/ops/test_graph_attention.py tests/nn/spatial
 
 demo: setup
 	$(BIN)/pyg-stmamba train --config examples/demo.yaml

@@ -4,18 +4,30 @@ import functools
 import inspect
 import sys
 import time
-import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
+
+from pyg_stmamba.cli_options import (
+    PROGRAM,
+    add_data_options,
+    add_options_of,
+    add_run_options,
+    choose,
+    configured_model,
+    fail,
+    make_parser,
+    model_by_name,
+    plain,
+    value_of,
+    with_config_of_resumed_run,
+)
 
 if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser, Namespace
+    from jsonargparse import Namespace
 
     from pyg_stmamba.data import Protocol, TemporalGraph
     from pyg_stmamba.training import Forecaster
-
-PROGRAM = "pyg-stmamba"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,11 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{PROGRAM} {__version__}")
         return
     if command not in COMMANDS:
-        _fail(f"unknown command {command!r}; choose from {', '.join(COMMANDS)}")
+        fail(f"unknown command {command!r}; choose from {', '.join(COMMANDS)}")
     try:
         COMMANDS[command](rest)
     except (ValueError, OSError, ImportError) as error:
-        _fail(" ".join(str(error).split()))
+        fail(" ".join(str(error).split()))
     except KeyboardInterrupt:
         print(f"\n{PROGRAM}: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
@@ -49,13 +61,13 @@ def train(arguments: list[str]) -> None:
     from pyg_stmamba.training import fit
     from pyg_stmamba.training.device import check_devices, is_main_process
 
-    arguments = _with_config_of_resumed_run(_model_by_name(arguments))
-    name = _value(arguments, "--model.name") or _configured_model(arguments) or next(iter(MODELS))
-    model_class = _choose("model", name, MODELS)
+    arguments = with_config_of_resumed_run(model_by_name(arguments))
+    name = value_of(arguments, "--model.name") or configured_model(arguments) or next(iter(MODELS))
+    model_class = choose("model", name, MODELS)
 
-    parser = _parser("train", train)
+    parser = make_parser("train", train)
     parser.add_argument("--config", action="config", help="Options in a file, as config.yaml.")
-    _add_data_options(parser)
+    add_data_options(parser)
     parser.add_argument("--out", type=Path | None, help="Folder of the run (default: runs/...).")
     parser.add_argument("--resume", type=Path | None, help="Folder of a run to go on with.")
     parser.add_argument(
@@ -65,13 +77,13 @@ def train(arguments: list[str]) -> None:
         help=f"The model, also --model: {', '.join(MODELS)}. Its options follow.",
     )
     of_data = {"in_channels", "window", "horizon", "target_channels", "num_nodes", "steps_per_day"}
-    _add_options(parser, model_class, "model.", skip={*of_data, "edge_dim", "out_channels"})
+    add_options_of(parser, model_class, "model.", skip={*of_data, "edge_dim", "out_channels"})
     not_options = {"model", "graph", "protocol", "out", "resume", "callbacks", "config"}
-    _add_options(parser, fit, skip=not_options)
+    add_options_of(parser, fit, skip=not_options)
     given = parser.parse_args(arguments)
 
     check_devices(given.accelerator, given.devices)
-    config = _plain(given.as_dict(), without=("config", "resume", "out"))
+    config = plain(given.as_dict(), without=("config", "resume", "out"))
     options = parser.instantiate(given).as_dict()
     graph, protocol = _load_data(given)
     out = given.resume or given.out or _new_run(given.dataset, name)
@@ -104,8 +116,8 @@ def evaluate(arguments: list[str]) -> None:
     r"""Measures a trained forecaster and the baselines on a split."""
     from pyg_stmamba import training
 
-    parser = _parser("evaluate", evaluate)
-    _add_run_options(parser)
+    parser = make_parser("evaluate", evaluate)
+    add_run_options(parser)
     parser.add_argument("--split", default="test", type=str, help="train, val or test.")
     parser.add_argument("--out", type=Path | None, help="Also write the errors to this .json file.")
     given = parser.parse_args(arguments)
@@ -134,8 +146,8 @@ def predict(arguments: list[str]) -> None:
     r"""Forecasts what follows a series; needs no targets."""
     from pyg_stmamba import training
 
-    parser = _parser("predict", predict)
-    _add_run_options(parser)
+    parser = make_parser("predict", predict)
+    add_run_options(parser)
     parser.add_argument(
         "--starts",
         default="last",
@@ -166,10 +178,10 @@ def simulate(arguments: list[str]) -> None:
 
     kinds = {"freeway": FreewayTraffic}
     kind = arguments[0] if arguments and not arguments[0].startswith("-") else "freeway"
-    made = _choose("simulation", kind, kinds)
-    parser = _parser(f"simulate {kind}", made)
+    made = choose("simulation", kind, kinds)
+    parser = make_parser(f"simulate {kind}", made)
     parser.add_argument("--root", type=Path | None, help="Folder of the data set.")
-    _add_options(parser, made, skip={"root", "transform", "pre_transform"})
+    add_options_of(parser, made, skip={"root", "transform", "pre_transform"})
     given = parser.parse_args([item for item in arguments if item != kind]).as_dict()
     root = given.pop("root") or default_root(kind)
     graph = made(root, **given)[0]
@@ -184,7 +196,7 @@ def info(arguments: list[str]) -> None:
     from pyg_stmamba.training.device import describe_device
     from pyg_stmamba.training.run_folder import versions
 
-    _parser("info", info).parse_args(arguments)
+    make_parser("info", info).parse_args(arguments)
     for name, version in versions().items():
         print(f"{name:<18}{version}")
     devices = [torch.device("cpu")]
@@ -228,74 +240,6 @@ def default_root(name: str) -> Path:
         return here
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "pyg_stmamba" / folder
-
-
-def _parser(command: str, documented: Callable) -> ArgumentParser:
-    try:
-        from jsonargparse import ArgumentParser
-    except ImportError as error:
-        raise ImportError(
-            "the command line needs jsonargparse: pip install 'pyg-stmamba[train]'"
-        ) from error
-
-    class Parser(ArgumentParser):
-        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-            _fail(" ".join(message.split()), command)
-
-    summary = inspect.getdoc(documented) or ""
-    return Parser(prog=f"{PROGRAM} {command}", description=summary.partition("\n\n")[0])
-
-
-def _add_data_options(parser: ArgumentParser) -> None:
-    from pyg_stmamba.datasets import DATASETS
-
-    text = f"One of {', '.join(DATASETS)}, or one's own .npz or .csv file."
-    parser.add_argument("--dataset", type=str | None, help=text)
-    parser.add_argument("--root", type=Path | None, help="Folder of the data set.")
-    parser.add_argument("--adjacency", type=Path | None, help="Adjacency matrix beside a .csv.")
-    parser.add_argument("--distances", type=Path | None, help="Distances beside a .csv.")
-    parser.add_argument("--window", type=int | None, help="Steps in (default: the data set's).")
-    parser.add_argument("--horizon", type=int | None, help="Steps ahead (default: the data set's).")
-    parser.add_argument(
-        "--split",
-        type=tuple[float, float, float] | None,
-        help="Parts of training, validation and test, as in [0.7,0.1,0.2].",
-    )
-    parser.add_argument("--order", type=str | None, help="windows-first or series-first.")
-
-
-def _add_run_options(parser: ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, help="Folder of a run, or a checkpoint.")
-    parser.add_argument(
-        "--dataset", type=str | None, help="Data set or file (default: that of the run)."
-    )
-    for name in ("root", "adjacency", "distances"):
-        parser.add_argument(f"--{name}", type=Path | None, help="As in training.")
-    parser.add_argument("--batch-size", default=64, type=int, help="Windows a batch.")
-    parser.add_argument("--device", default="cpu", type=str, help="cpu, cuda, cuda:1, mps.")
-
-
-def _add_options(
-    parser: ArgumentParser, function: Callable, prefix: str = "", skip: set[str] | None = None
-) -> None:
-    r"""Adds the parameters of a function or class, with their types, defaults and docs."""
-    import docstring_parser
-
-    annotated = function.__init__ if inspect.isclass(function) else function
-    types = typing.get_type_hints(annotated)
-    documented = docstring_parser.parse(inspect.getdoc(function) or "")
-    texts = {item.arg_name: item.description or "" for item in documented.params}
-    for name, parameter in inspect.signature(function).parameters.items():
-        if name in (skip or ()):
-            continue
-        text = texts.get(name, "").replace(":obj:", "").replace("`", "").partition("(default")[0]
-        spelled = {f"--{prefix}{name.replace('_', '-')}": None, f"--{prefix}{name}": None}
-        parser.add_argument(
-            *spelled,
-            type=types[name],
-            default=parameter.default,
-            help=" ".join(text.split()),
-        )
 
 
 def _load_data(given: Namespace) -> tuple[TemporalGraph, Protocol]:
@@ -371,62 +315,6 @@ def _new_run(dataset: str, model: str) -> Path:
     return Path("runs") / f"{Path(dataset).stem}-{model}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def _model_by_name(arguments: list[str]) -> list[str]:
-    r"""Spells :obj:`--model` as :obj:`--model.name`, beside which it holds the options."""
-    return [
-        "--model.name" + item.removeprefix("--model")
-        if item == "--model" or item.startswith("--model=")
-        else item
-        for item in arguments
-    ]
-
-
-def _with_config_of_resumed_run(arguments: list[str]) -> list[str]:
-    resumed = _value(arguments, "--resume")
-    if resumed is None:
-        return arguments
-    config = Path(resumed) / "config.yaml"
-    if not config.exists():
-        raise ValueError(f"--resume {resumed}: there is no {config}, so no run to go on with")
-    return ["--config", str(config), *arguments]
-
-
-def _configured_model(arguments: list[str]) -> str | None:
-    import yaml
-
-    path = _value(arguments, "--config")
-    if path is None:
-        return None
-    try:
-        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"--config {path} is not YAML: {error}") from error
-    return config.get("model", {}).get("name") if isinstance(config, dict) else None
-
-
-def _value(arguments: list[str], option: str) -> str | None:
-    for position, item in enumerate(arguments):
-        if item.startswith(option + "="):
-            return item.partition("=")[2]
-        if item == option and position + 1 < len(arguments):
-            return arguments[position + 1]
-    return None
-
-
-def _choose(what: str, name: str, table: dict[str, Any]) -> Any:
-    if name not in table:
-        raise ValueError(f"unknown {what} {name!r}; choose from {', '.join(table)}")
-    return table[name]
-
-
-def _plain(value: Any, without: Sequence[str] = ()) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items() if key not in without}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
 def _help() -> str:
     lines = [
         f"usage: {PROGRAM} COMMAND [OPTIONS]",
@@ -438,11 +326,6 @@ def _help() -> str:
         f"{PROGRAM} COMMAND --help lists the options of a command.",
     ]
     return "\n".join(lines)
-
-
-def _fail(message: str, command: str = "") -> NoReturn:
-    print(f"{PROGRAM}{' ' * bool(command)}{command}: error: {message}", file=sys.stderr)
-    raise SystemExit(2)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
+def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     r"""Hands out a temporary file name beside :obj:`path` and renames it at the end, on success
     only; :obj:`path` never holds half a file, whatever happens.
 
@@ -17,7 +17,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
             temporary.write_text(text)
 
     Args:
-        path (str or Path): The file; its folder is made where it is not there.
+        path (str): The file; its folder is made where it is not there.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_stmamba.data import Protocol, Scaler, TemporalGraph
+from pyg_stmamba.models.readout import Readout
 from pyg_stmamba.nn import SpatialOperator, STMambaBlock, TemporalOperator
 
 
@@ -19,14 +20,17 @@ class STMamba(nn.Module):
     Sequence Modeling with Selective State Spaces" <https://arxiv.org/abs/2312.00752>`_.
 
     .. math::
-        \mathbf{h}^{(0)}_{i,t} &= \mathbf{W} \left[ \tfrac{x_{i,t} - \mu}{\sigma} \, \Vert \,
-        m_{i,t} \right] + \mathbf{e}^{\textrm{day}}_{d(t)} + \mathbf{e}^{\textrm{week}}_{w(t)} +
-        \mathbf{e}^{\textrm{node}}_i
+        \mathbf{v}_{i,t} &= \left[ \tfrac{x_{i,t} - \mu}{\sigma} \, \Vert \, m_{i,t} \right],
+        \qquad \mathbf{h}^{(0)}_{i,t} = \mathbf{W} \mathbf{v}_{i,t} + \mathbf{e}^{\textrm{day}}_t
+        + \mathbf{e}^{\textrm{week}}_t + \mathbf{e}^{\textrm{node}}_i, \qquad
+        \mathbf{h}^{(l)} = \textrm{Block}_l \left( \mathbf{h}^{(l-1)} \right)
 
-        \mathbf{h}^{(l)} &= \textrm{Block}_l \left( \mathbf{h}^{(l-1)} \right), \quad
-        \hat{y}_{i,t+1 \ldots t+H} = \mu + \sigma \, \textrm{MLP} \left(
-        \mathbf{h}^{(L)}_{i,t-W+1} \, \Vert \ldots \Vert \, \mathbf{h}^{(L)}_{i,t} \right)
+        \hat{y}_{i,t+1 \ldots t+H} &= \mu + \sigma \, \textrm{Readout} \left(
+        \big\Vert_{\tau = t-W+1}^{t} \left[ \mathbf{h}^{(L)}_{i,\tau} \, \Vert \,
+        \mathbf{v}_{i,\tau} \right] \, \Vert \, \mathbf{e}^{\textrm{day}}_t \, \Vert \,
+        \mathbf{e}^{\textrm{week}}_t \, \Vert \, \mathbf{e}^{\textrm{node}}_i \right)
 
+    where the :class:`~pyg_stmamba.models.readout.Readout` is a residual perceptron.
     Values go in and forecasts come out in original units: the :attr:`scaler` is part of the model
     and of its state dict. Missing values (:math:`m = 0`) enter as the mean, beside their flag.
     Without node embeddings the model works on graphs that it was not trained on.
@@ -60,6 +64,10 @@ class STMamba(nn.Module):
         readout (str, optional): :obj:`"window"` forecasts from the representations of all the
             steps of a window of fixed length, :obj:`"last"` from that of the last step, which
             takes series of any length and allows streaming. (default: :obj:`"window"`)
+        readout_channels (int, optional): Width of the readout.
+            (default: :obj:`None`, four times :obj:`channels`)
+        readout_layers (int, optional): Number of residual layers of the readout.
+            (default: :obj:`2`)
 
     Shapes:
         - **input:** a :class:`~torch_geometric.data.Data` of one window, a
@@ -93,6 +101,8 @@ class STMamba(nn.Module):
         norm: Literal["pre", "post"] = "pre",
         dropout: float = 0.1,
         readout: str = "window",
+        readout_channels: int | None = None,
+        readout_layers: int = 2,
     ) -> None:
         super().__init__()
         if readout not in ("window", "last"):
@@ -135,11 +145,14 @@ class STMamba(nn.Module):
             for layer in range(num_layers)
         )
         self.final_norm = nn.LayerNorm(channels) if norm == "pre" else nn.Identity()
-        self.head = nn.Sequential(
-            nn.Linear(channels * (window if readout == "window" else 1), 2 * channels),
-            nn.SiLU(),
-            nn.Dropout(dropout),
-            nn.Linear(2 * channels, horizon * len(self.target_channels)),
+        num_embeddings = 2 * (steps_per_day is not None) + (self.num_nodes is not None)
+        self.head = Readout(
+            (channels + 2 * in_channels) * (window if readout == "window" else 1)
+            + channels * num_embeddings,
+            4 * channels if readout_channels is None else readout_channels,
+            horizon * len(self.target_channels),
+            readout_layers,
+            dropout,
         )
         self.reset_parameters()
 
@@ -149,7 +162,7 @@ class STMamba(nn.Module):
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.1)
         self.value_embedding.reset_parameters()
-        for module in (*self.blocks, self.final_norm, *self.head):
+        for module in (*self.blocks, self.final_norm, self.head):
             reset: Any = getattr(module, "reset_parameters", None)
             if reset is not None:
                 reset()
@@ -222,10 +235,12 @@ class STMamba(nn.Module):
             )
             return rearrange(y, "n b h c -> b h n c")
         self._check_window(x)
-        h = self._embed(x, x_mask, time_of_day, day_of_week, batch)
+        tokens = self._tokens(x, x_mask)
+        embeddings = self._embeddings(x, time_of_day, day_of_week, batch)
+        h = self.value_embedding(tokens) + sum(embeddings)
         for block in self.blocks:
             h = block(h, edge_index, edge_attr, batch=batch, nodes_first=True)
-        return self._read_out(h)
+        return self._read_out(h, tokens, embeddings)
 
     def prefill(
         self,
@@ -256,13 +271,15 @@ class STMamba(nn.Module):
                 f"exactly {self.window} steps at once"
             )
         self._check_window(x)
-        h = self._embed(x, x_mask, time_of_day, day_of_week, batch)
+        tokens = self._tokens(x, x_mask)
+        embeddings = self._embeddings(x, time_of_day, day_of_week, batch)
+        h = self.value_embedding(tokens) + sum(embeddings)
         new_state = []
         blocks: Any = self.blocks
         for block, block_state in zip(blocks, state or [None] * len(blocks)):
             h, block_state = block.prefill(h, edge_index, edge_attr, state=block_state, batch=batch)
             new_state.append(block_state)
-        return self._read_out(h), tuple(new_state)
+        return self._read_out(h, tokens, embeddings), tuple(new_state)
 
     def step(
         self,
@@ -305,14 +322,8 @@ class STMamba(nn.Module):
                 f"{x.size(-2)} in x of shape {tuple(x.shape)}; readout='last' takes any length"
             )
 
-    def _embed(
-        self,
-        x: Tensor,
-        x_mask: Tensor | None,
-        time_of_day: Tensor | None,
-        day_of_week: Tensor | None,
-        batch: Tensor | None,
-    ) -> Tensor:
+    def _tokens(self, x: Tensor, x_mask: Tensor | None) -> Tensor:
+        """The scaled values beside the flags of which are there."""
         observed = torch.ones_like(x, dtype=torch.bool) if x_mask is None else x_mask
         if observed.shape != x.shape or observed.dtype != torch.bool:
             raise ValueError(
@@ -320,7 +331,17 @@ class STMamba(nn.Module):
                 f"{tuple(observed.shape)} and dtype {observed.dtype}"
             )
         values = self.scaler(x).masked_fill(~observed, 0.0)
-        h = self.value_embedding(torch.cat([values, observed.to(values.dtype)], dim=-1))
+        return torch.cat([values, observed.to(values.dtype)], dim=-1)
+
+    def _embeddings(
+        self,
+        x: Tensor,
+        time_of_day: Tensor | None,
+        day_of_week: Tensor | None,
+        batch: Tensor | None,
+    ) -> list[Tensor]:
+        """Those of time of day, day of week and node, each of a shape that broadcasts."""
+        embeddings = []
         if self.steps_per_day is not None:
             if time_of_day is None or day_of_week is None:
                 raise ValueError(
@@ -328,8 +349,8 @@ class STMamba(nn.Module):
                     "day_of_week; give the data timestamps, or build it with steps_per_day=None"
                 )
             slot = (time_of_day * self.steps_per_day).round().long() % self.steps_per_day
-            time = self.time_of_day_embedding(slot) + self.day_of_week_embedding(day_of_week)
-            h = h + (time if batch is None else time[batch])
+            of_time = (self.time_of_day_embedding(slot), self.day_of_week_embedding(day_of_week))
+            embeddings += [time if batch is None else time[batch] for time in of_time]
         if self.num_nodes is not None:
             if x.size(0) % self.num_nodes or (batch is None and x.size(0) != self.num_nodes):
                 raise ValueError(
@@ -337,13 +358,15 @@ class STMamba(nn.Module):
                     f"{x.size(0)} nodes; build it with node_embedding=False for other graphs"
                 )
             nodes = self.node_embedding.weight.repeat(x.size(0) // self.num_nodes, 1)
-            h = h + nodes.reshape(x.size(0), *[1] * (x.dim() - 2), self.channels)
-        return h
+            embeddings.append(nodes.reshape(x.size(0), *[1] * (x.dim() - 2), self.channels))
+        return embeddings
 
-    def _read_out(self, h: Tensor) -> Tensor:
-        h = self.final_norm(h)
-        h = h.flatten(-2) if self.readout == "window" else h[..., -1, :]
-        y = self.head(h).unflatten(-1, (self.horizon, len(self.target_channels)))
+    def _read_out(self, h: Tensor, tokens: Tensor, embeddings: list[Tensor]) -> Tensor:
+        features = torch.cat([self.final_norm(h), tokens], dim=-1)
+        features = features.flatten(-2) if self.readout == "window" else features[..., -1, :]
+        now = [embedding.expand_as(h)[..., -1, :] for embedding in embeddings]
+        y = self.head(torch.cat([features, *now], dim=-1))
+        y = y.unflatten(-1, (self.horizon, len(self.target_channels)))
         return self.scaler.inverse(y, self.target_channels)
 
     def __repr__(self) -> str:

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 
-def warm_ema(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
+def warm_ema(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
     r"""Returns the step of an exponential moving average that forgets the initial weights at
     once, to be used as :obj:`multi_avg_fn` of :class:`torch.optim.swa_utils.AveragedModel`:
 
@@ -24,7 +24,7 @@ def warm_ema(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tens
         raise ValueError(f"ema_decay={decay} must lie in [0, 1), as 0.999 does")
 
     @torch.no_grad()
-    def update(averages: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor) -> None:
+    def update(averages: list[Tensor], weights: list[Tensor], count: Tensor) -> None:
         n = float(count)
         torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + n) / (10 + n)))
 

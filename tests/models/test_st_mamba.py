@@ -41,7 +41,8 @@ def test_parameters_are_the_parts_of_the_formula(graph):
     model = build(graph, num_layers=1)
     per_block = sum(p.numel() for p in model.blocks.parameters())
     expected = (2 * 2 + 1) * 8 + (24 + 7 + 5) * 8 + per_block + 2 * 8
-    expected += (6 * 8 + 1) * 16 + (16 + 1) * 4 * 2
+    # The readout sees six steps of hidden channels, values and flags, and three embeddings.
+    expected += (6 * (8 + 4) + 3 * 8 + 1) * 32 + 2 * 2 * (32 + 1) * 32 + (32 + 1) * 4 * 2
     assert sum(p.numel() for p in model.parameters()) == expected
 
 
@@ -67,8 +68,8 @@ def test_all_forms_of_one_batch_agree(graph, windows):
 
 def test_forecasts_are_in_original_units(graph, windows):
     model = build(graph)
-    torch.nn.init.zeros_(model.head[-1].weight)
-    torch.nn.init.zeros_(model.head[-1].bias)
+    torch.nn.init.zeros_(model.head.last.weight)
+    torch.nn.init.zeros_(model.head.last.bias)
     forecast = model(windows[0])
     torch.testing.assert_close(forecast, model.scaler.mean[[1, 0]].expand_as(forecast))
 

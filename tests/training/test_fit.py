@@ -148,7 +148,7 @@ class SpoilAfter(Callback):
     def on_train_epoch_start(self, trainer, pl_module):
         if trainer.current_epoch == self.epoch:
             with torch.no_grad():
-                pl_module.model.head[-1].bias += 1000.0
+                pl_module.model.head.last.bias += 1000.0
 
 
 @pytest.mark.parametrize("ema_decay", [None, 0.9])
