@@ -35,9 +35,10 @@ def run(
     dataset = open_dataset(arguments.dataset, arguments.root)
     graph, protocol = dataset[0], dataset.protocol
     torch.manual_seed(seed)
-    options = STMamba.data_arguments(graph, protocol) | {"d_state": arguments.d_state}
-    options |= {"channels": arguments.channels, "num_layers": arguments.num_layers}
-    model = STMamba(**{**options, **VARIANTS[variant]})
+    options = STMamba.data_arguments(graph, protocol) | {
+        name: getattr(arguments, name) for name in ("channels", "num_layers", "d_state", "expand")
+    }
+    model = STMamba(**options | VARIANTS[variant])
     result = fit(
         model,
         graph,
@@ -47,7 +48,7 @@ def run(
         patience=None,
         batch_size=arguments.batch_size,
         learning_rate=arguments.learning_rate,
-        ema_decay=0.99,
+        ema_decay=0.999,
         seed=seed,
         baselines=False,
         progress=False,
@@ -68,6 +69,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=32)
     parser.add_argument("--num-layers", type=int, default=1)
     parser.add_argument("--d-state", type=int, default=8)
+    parser.add_argument("--expand", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=4e-3)
     parser.add_argument("--seeds", type=int, default=3)

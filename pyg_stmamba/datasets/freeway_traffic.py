@@ -19,6 +19,8 @@ FIRST_MONDAY = np.datetime64("2024-01-01T00:00", "s")
 DAY = 86_400
 WARM_UP_HOURS = 3
 STEP_SECONDS = 15.0
+# Part of the name of a processed file; to be raised whenever the same arguments give other series.
+SERIES_VERSION = 1
 DETECTOR_EVERY = 3
 FLOW_NOISE = 0.03
 
@@ -128,7 +130,7 @@ class FreewayTraffic(SeriesDataset):
     @property
     def processed_file_names(self) -> list[str]:
         return [
-            f"freeway_weeks{self.num_weeks}_seed{self.seed}_step{self.step_minutes}"
+            f"freeway_v{SERIES_VERSION}_weeks{self.num_weeks}_seed{self.seed}_step{self.step_minutes}"
             f"_reach{self.reach_km:g}_noise{self.speed_noise:g}_missing{self.missing:g}.pt"
         ]
 

@@ -42,6 +42,15 @@ def test_container(graph: TemporalGraph) -> None:
     assert window.y.shape == (84, 12, 1)
 
 
+def test_another_series_is_another_version(graph: TemporalGraph, root: Path) -> None:
+    """Else what an earlier release has processed would be taken for what this one simulates."""
+    means = graph.x.double().mean(dim=(0, 1))
+    known = {1: [93.955837, 3039.450101]}
+    assert means.tolist() == pytest.approx(known[freeway_traffic.SERIES_VERSION], rel=1e-6)
+    version = f"_v{freeway_traffic.SERIES_VERSION}_"
+    assert all(version in name for name in make(root).processed_file_names)
+
+
 def test_missing_values_are_zero_and_come_in_blocks(graph: TemporalGraph) -> None:
     missing = ~graph.x_mask[..., 0]
     assert 0.01 < missing.float().mean() < 0.03
