@@ -61,12 +61,11 @@ def fails(capsys):
     return run
 
 
-def test_train_evaluate_predict_and_resume(here, capsys, monkeypatch):
-    """One run through the whole command line, the first step as a process of its own."""
-    train = ["train", "--dataset", "mine.npz", *SMALL, "--max-epochs", "1", "--out", "runs/a"]
+def run_alone(*arguments: str) -> str:
+    """What a command prints as a process of its own, which must end well and warn of nothing."""
     paths = [str(Path(cli.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-m", "pyg_stmamba.cli", *train],
+        [sys.executable, "-W", "error::UserWarning", "-m", "pyg_stmamba.cli", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -74,7 +73,36 @@ def test_train_evaluate_predict_and_resume(here, capsys, monkeypatch):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    lines = done.stdout.splitlines()
+    return done.stdout
+
+
+def test_two_processes_train_the_same_model_as_one(here):
+    """Half of each batch goes to each process, and the mean of their gradients is that of the
+    whole batch, since no value is missing."""
+    # 60 training windows: 30 for each process, in three batches of 10.
+    train = ["train", "--dataset", "mine.npz", *SMALL, "--max-epochs=2", "--model.dropout=0"]
+    train += ["--accelerator=cpu", "--baselines=false", "--split=[0.54,0.23,0.23]"]
+    printed = run_alone(*train, "--batch-size=10", "--devices=2", "--out=two")
+    assert printed.count("Errors on the test set") == 1
+    assert printed.count("Report: ") == 1
+    run_alone(*train, "--batch-size=20", "--devices=1", "--out=one")
+    one, two = (json.loads((here / name / "metrics.json").read_text()) for name in ("one", "two"))
+    assert one["windows"] == two["windows"]
+    assert one["windows"]["train"] == 60
+    assert two["device"] == f"2 x {two['device'].removeprefix('2 x ')}"
+    assert two["test"]["average"] == pytest.approx(one["test"]["average"], rel=1e-4)
+    weights = [
+        torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for name in ("one", "two")
+    ]
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_train_evaluate_predict_and_resume(here, capsys, monkeypatch):
+    """One run through the whole command line, the first step as a process of its own."""
+    train = ["train", "--dataset", "mine.npz", *SMALL, "--max-epochs", "1", "--out", "runs/a"]
+    lines = run_alone(*train).splitlines()
     assert lines[1] == "Errors on the test set"
     assert [line.split()[0] for line in lines[4:6]] == ["st-mamba", "last"]
     run = here / "runs" / "a"

@@ -61,6 +61,8 @@ class STMamba(nn.Module):
         edge_dim (int, optional): Number of features of an edge. (default: :obj:`None`)
         norm (str, optional): :obj:`"pre"` or :obj:`"post"`. (default: :obj:`"pre"`)
         dropout (float, optional): Dropout after each phase. (default: :obj:`0.1`)
+        input_dropout (float, optional): Probability with which an observed value is hidden in
+            training, as if it were missing. (default: :obj:`0.0`)
         readout (str, optional): :obj:`"window"` forecasts from the representations of all the
             steps of a window of fixed length, :obj:`"last"` from that of the last step, which
             takes series of any length and allows streaming. (default: :obj:`"window"`)
@@ -100,6 +102,7 @@ class STMamba(nn.Module):
         edge_dim: int | None = None,
         norm: Literal["pre", "post"] = "pre",
         dropout: float = 0.1,
+        input_dropout: float = 0.0,
         readout: str = "window",
         readout_channels: int | None = None,
         readout_layers: int = 2,
@@ -112,6 +115,8 @@ class STMamba(nn.Module):
                 f"target_channels={tuple(target_channels)} must lie in 0..{in_channels - 1} "
                 f"(in_channels={in_channels})"
             )
+        if not 0 <= input_dropout < 1:
+            raise ValueError(f"input_dropout={input_dropout} must be a probability below 1")
         self._arguments = {
             name: value for name, value in locals().items() if name not in ("self", "__class__")
         }
@@ -120,6 +125,7 @@ class STMamba(nn.Module):
         self.target_channels = tuple(target_channels)
         self.num_nodes = num_nodes if node_embedding else None
         self.steps_per_day = steps_per_day
+        self.input_dropout = input_dropout
 
         self.scaler = Scaler(in_channels)
         self.value_embedding = nn.Linear(2 * in_channels, channels)
@@ -330,6 +336,8 @@ class STMamba(nn.Module):
                 f"x_mask must be boolean and of the shape of x, {tuple(x.shape)}, got "
                 f"{tuple(observed.shape)} and dtype {observed.dtype}"
             )
+        if self.training and self.input_dropout > 0:
+            observed = observed & (torch.rand_like(x) >= self.input_dropout)
         values = self.scaler(x).masked_fill(~observed, 0.0)
         return torch.cat([values, observed.to(values.dtype)], dim=-1)
 

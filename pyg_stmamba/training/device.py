@@ -64,14 +64,21 @@ def is_main_process() -> bool:
     return distributed.get_rank() == 0
 
 
-def describe_device(device: torch.device) -> str:
-    r"""Returns the name of a device as a person would say it."""
+def describe_device(device: torch.device, processes: int = 1) -> str:
+    r"""Returns the name of a device as a person would say it.
+
+    Args:
+        device (torch.device): The device.
+        processes (int, optional): How many train together, each on such a device.
+            (default: :obj:`1`)
+    """
+    name = device.type
     if device.type == "cuda":
-        return f"cuda ({torch.cuda.get_device_name(device)})"
+        name = f"cuda ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":
-        name = platform.processor() or platform.machine()
-        return f"cpu ({name}, {_count(torch.get_num_threads(), 'thread')})"
-    return device.type
+        processor = platform.processor() or platform.machine()
+        name = f"cpu ({processor}, {_count(torch.get_num_threads(), 'thread')})"
+    return name if processes == 1 else f"{processes} x {name}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -204,30 +204,32 @@ def fit(
                 "learning_rate or a smaller gradient_clip"
             )
         load_forecaster(best, model)
-        evaluation = evaluate(
-            model,
-            graph,
-            protocol,
-            baselines=baselines,
-            batch_size=batch_size,
-            device=device,
-            progress=progress and trainer.is_global_zero,
-        )
-        metrics = {
-            "test": evaluation.test,
-            "baselines": evaluation.baselines,
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "epochs": len(module.history),
-            "seconds": sum(row["seconds"] for row in module.history),
-            "device": describe_device(device),
-            "kernels": _kernels(device),
-            "windows": evaluation.windows,
-            "seed": seed,
-            "versions": versions(),
-        }
+        metrics: dict[str, Any] = {}
         if trainer.is_global_zero:
+            evaluation = evaluate(
+                model,
+                graph,
+                protocol,
+                baselines=baselines,
+                batch_size=batch_size,
+                device=device,
+                progress=progress,
+            )
+            metrics = {
+                "test": evaluation.test,
+                "baselines": evaluation.baselines,
+                "parameters": sum(parameter.numel() for parameter in model.parameters()),
+                "epochs": len(module.history),
+                "seconds": sum(row["seconds"] for row in module.history),
+                "device": describe_device(device, trainer.world_size),
+                "kernels": _kernels(device),
+                "windows": evaluation.windows,
+                "seed": seed,
+                "versions": versions(),
+            }
             folder.write_metrics(metrics)
             folder.write_forecasts(evaluation.arrays)
+        metrics = trainer.strategy.broadcast(metrics)
     model.to("cpu").eval()
     return RunResult(model, metrics, module.history, None if out is None else folder.path)
 

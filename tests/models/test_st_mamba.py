@@ -86,6 +86,23 @@ def test_missing_values_have_no_influence_but_their_flag_has(graph, windows):
     assert not torch.allclose(model(window), forecast)
 
 
+def test_values_are_hidden_in_training_alone(graph, windows):
+    model, window = build(graph, input_dropout=0.3), windows[0]
+    hidden = ~window.x_mask
+    seen = []
+    model.value_embedding.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    assert torch.equal(model(window), model(window))
+    for _ in range(200):
+        model.train()(window)
+    flags = torch.stack(seen[2:])[..., 2:]
+    assert (flags[:, hidden] == 0).all()
+    assert flags[:, ~hidden].mean().item() == pytest.approx(0.7, abs=0.02)
+    values = torch.stack(seen[2:])[..., :2]
+    assert (values[flags == 0] == 0).all()
+    with pytest.raises(ValueError, match="input_dropout=1 must be a probability below 1"):
+        STMamba(input_dropout=1)
+
+
 def test_time_and_node_matter_exactly_when_embedded(graph, windows):
     monday, later = windows[0], windows[0].clone()
     later.time_of_day, later.day_of_week = windows[30].time_of_day, windows[30].day_of_week

@@ -65,3 +65,4 @@ def test_devices_have_names():
     assert describe_device(torch.device("cpu")).startswith("cpu (")
     assert "thread" in describe_device(torch.device("cpu"))
     assert describe_device(torch.device("meta")) == "meta"
+    assert describe_device(torch.device("meta"), processes=4) == "4 x meta"
