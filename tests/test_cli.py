@@ -76,6 +76,11 @@ def run_alone(*arguments: str) -> str:
     return done.stdout
 
 
+def history(run: Path) -> list[dict[str, float]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
 def test_two_processes_train_the_same_model_as_one(here):
     """Half of each batch goes to each process, and the mean of their gradients is that of the
     whole batch, since no value is missing."""
@@ -91,12 +96,10 @@ def test_two_processes_train_the_same_model_as_one(here):
     assert one["windows"]["train"] == 60
     assert two["device"] == f"2 x {two['device'].removeprefix('2 x ')}"
     assert two["test"]["average"] == pytest.approx(one["test"]["average"], rel=1e-4)
-    weights = [
-        torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
-        for name in ("one", "two")
-    ]
-    for name, weight in weights[0].items():
-        torch.testing.assert_close(weights[1][name], weight, rtol=1e-3, atol=1e-4, msg=name)
+    # Not the weights: where a gradient is zero but for rounding, AdamW goes by its sign.
+    for row, other in zip(history(Path("one")), history(Path("two")), strict=True):
+        for key in ("train_loss", "val_mae"):
+            assert other[key] == pytest.approx(row[key], rel=1e-4)
 
 
 def test_train_evaluate_predict_and_resume(here, capsys, monkeypatch):

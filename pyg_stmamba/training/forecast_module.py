@@ -96,8 +96,11 @@ class ForecastModule(LightningModule):
         return loss
 
     def train_loss(self) -> float:
-        r"""Returns the mean loss of the observed targets of this epoch so far."""
-        return float(self._loss_sum / self._loss_count.clamp(min=1))
+        r"""Returns the mean loss of the observed targets of this epoch so far, in all processes."""
+        sums = torch.stack([self._loss_sum, self._loss_count])
+        if self.trainer.world_size > 1:
+            sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        return float(sums[0] / sums[1].clamp(min=1))
 
     def on_validation_epoch_start(self) -> None:
         self._validation_metrics = self._no_metrics()
