@@ -25,6 +25,7 @@ def module(protocol):
     module = ForecastModule(Biased(protocol.horizon), protocol=protocol)
     module._loss_sum = torch.zeros(())
     module._loss_count = torch.zeros(())
+    module.trainer = type("Alone", (), {"world_size": 1})()
     return module
 
 
@@ -56,7 +57,6 @@ def test_validation_does_not_average_batches(module, batches):
     # All of the first batch is missing but one value: its mean must not weigh as the others'.
     batches[0].y_mask = torch.zeros_like(batches[0].y_mask)
     batches[0].y_mask[0, 0, 0, 0] = True
-    module.trainer = type("Alone", (), {"world_size": 1})()
     module.on_validation_epoch_start()
     for index, batch in enumerate(batches):
         module.validation_step(batch, index)
