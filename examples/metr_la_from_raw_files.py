@@ -42,7 +42,7 @@ def run(root: Path, minutes: float, epochs: int, channels: int) -> dict:
         readout_channels=6 * channels,
         readout_layers=3,
         # A few epochs are enough to learn the training weeks by heart. Hidden values, a high
-        # learning rate and a long average of the weights keep the model from it.
+        # learning rate and a long average of the weights put that off.
         dropout=0.15,
         input_dropout=0.1,
     )
