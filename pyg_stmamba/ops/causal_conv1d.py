@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backend import Implementation, choose, no_reasons, reasons_against_compiled
-from .fused_conv import fused_conv, reasons_against_fused_conv
+from .fused_conv import fused_conv_on_cpu, reasons_against_fused_conv_on_cpu
 from .tiled_conv import tiled_conv
 
 
@@ -128,7 +128,7 @@ def _reasons_against_package(
 
 IMPLEMENTATIONS = (
     Implementation("causal_conv1d", _run_package, _reasons_against_package),
-    Implementation("numba", fused_conv, reasons_against_fused_conv),
+    Implementation("numba", fused_conv_on_cpu, reasons_against_fused_conv_on_cpu),
     Implementation("torch", tiled_conv, no_reasons),
     Implementation("reference", causal_conv1d_reference, no_reasons),
 )

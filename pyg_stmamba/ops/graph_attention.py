@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .backend import Implementation, choose, missing, no_reasons
 from .edge_attention import edge_attention
-from .fused_attention import fused_attention, reasons_against_fused_attention
+from .fused_attention import fused_attention_on_cpu, reasons_against_fused_attention_on_cpu
 from .neighborhood import check_edge_index
 
 
@@ -173,7 +173,7 @@ def _reasons_against_torch_scatter(value: Tensor, *others: Any) -> list[str]:
 
 
 IMPLEMENTATIONS = (
-    Implementation("numba", fused_attention, reasons_against_fused_attention),
+    Implementation("numba", fused_attention_on_cpu, reasons_against_fused_attention_on_cpu),
     Implementation("torch", edge_attention, no_reasons),
     Implementation("torch_scatter", _run_torch_scatter, _reasons_against_torch_scatter),
     Implementation("reference", graph_attention_reference, no_reasons),

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backend import Implementation, choose, no_reasons, reasons_against_compiled
-from .fused_scan import fused_scan, reasons_against_fused_scan
+from .fused_scan import fused_scan_on_cpu, reasons_against_fused_scan_on_cpu
 from .tiled_scan import tiled_scan
 
 
@@ -198,7 +198,7 @@ _MAMBA_SSM = "mamba_ssm.ops.selective_scan_interface"
 
 IMPLEMENTATIONS = (
     Implementation("mamba_ssm", _run_mamba_ssm, _reasons_against_mamba_ssm),
-    Implementation("numba", fused_scan, reasons_against_fused_scan),
+    Implementation("numba", fused_scan_on_cpu, reasons_against_fused_scan_on_cpu),
     Implementation("torch", tiled_scan, no_reasons),
     Implementation("reference", selective_scan_reference, no_reasons),
 )

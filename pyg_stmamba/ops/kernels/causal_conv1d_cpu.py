@@ -1,8 +1,12 @@
 r"""The causal depthwise convolution and its SiLU in one pass over the data on a CPU."""
 
 import numpy as np
+import torch
 from numba import njit
+from torch import Tensor
 
+from .arrays import array
+from .thread_pool import over_ranges
 from .vector_math import sigmoid
 
 _FLAGS = {"contract", "reassoc", "nsz", "arcp"}
@@ -72,3 +76,49 @@ def backward_rows(  # type: ignore[no-untyped-def]
                 for d in range(grad.size):
                     grad_k[d] += grad[d] * weight_k[d]
                     grad_weight_k[d] += grad[d] * x_k[d]
+
+
+def forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    initial_state: Tensor | None,
+    silu: bool,
+    y: Tensor,
+) -> None:
+    r"""Writes :obj:`y`."""
+    inputs = [array(tensor) for tensor in (x, weight, bias, initial_state)]
+    options, out = (initial_state is not None, silu), array(y)
+    over_ranges(len(x), lambda _, start, stop: forward_rows(start, stop, *inputs, *options, out))
+
+
+def backward(
+    grad_y: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    initial_state: Tensor | None,
+    silu: bool,
+) -> tuple[Tensor, ...]:
+    r"""Returns the gradients of the first four inputs."""
+    inputs = [array(tensor) for tensor in (x, weight, bias, initial_state)]
+    options, given = (initial_state is not None, silu), array(grad_y)
+    grad_x = torch.empty_like(x)
+    grad_initial = (
+        x.new_empty(0, 0, 0) if initial_state is None else torch.empty_like(initial_state)
+    )
+    # Each thread sums over its own rows.
+    parts = torch.get_num_threads()
+    grad_weight, grad_bias = (p.new_zeros(parts, *p.shape) for p in (weight, bias))
+    out_x, out_weight, out_bias, out_initial = (
+        array(tensor) for tensor in (grad_x, grad_weight, grad_bias, grad_initial)
+    )
+
+    def work(part: int, start: int, stop: int) -> None:
+        backward_rows(
+            start, stop, given, *inputs, *options,
+            out_x, out_weight[part], out_bias[part], out_initial,
+        )  # fmt: skip
+
+    over_ranges(len(x), work)
+    return grad_x, grad_weight.sum(0), grad_bias.sum(0), grad_initial

@@ -6,11 +6,15 @@ nothing of size edges x channels is ever stored. A head of a slice is one column
 :obj:`[nodes, columns, channels]` and :obj:`[edges, columns]`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numba import njit
+from torch import Tensor
 
+from .arrays import array
+from .thread_pool import over_ranges
 from .vector_math import exp
 
 COLUMNS = 128
@@ -179,3 +183,105 @@ def backward_columns(  # type: ignore[no-untyped-def]
                     else:
                         for q in range(size):
                             grad_edge[e, (begin + q) % options.heads] += grad_k[q]
+
+
+def forward(
+    value: Tensor,
+    source_logit: Tensor,
+    target_logit: Tensor,
+    edge_logit: Tensor | None,
+    keep: Tensor | None,
+    rowptr: Tensor,
+    source: Tensor,
+    permutation: Tensor,
+    heads: int,
+    negative_slope: float,
+    scale: float,
+    out: Tensor,
+    attention: Tensor,
+) -> None:
+    r"""Writes :obj:`out` and, unless it is empty, :obj:`attention`."""
+    inputs = _inputs(
+        value, source_logit, target_logit, edge_logit, keep, rowptr, source, permutation
+    )
+    options = _options(
+        target_logit, edge_logit, keep, heads, negative_slope, scale, attention.numel() > 0
+    )
+    outputs = [array(out), array(attention)]
+    over_ranges(
+        target_logit.size(1),
+        lambda _, start, stop: forward_columns(start, stop, *inputs, options, *outputs),
+    )
+
+
+def backward(
+    grad_out: Tensor,
+    grad_attention: Tensor,
+    value: Tensor,
+    source_logit: Tensor,
+    target_logit: Tensor,
+    edge_logit: Tensor | None,
+    keep: Tensor | None,
+    rowptr: Tensor,
+    source: Tensor,
+    permutation: Tensor,
+    heads: int,
+    negative_slope: float,
+    scale: float,
+) -> tuple[Tensor, ...]:
+    r"""Returns the gradients of the first four inputs."""
+    inputs = _inputs(
+        value, source_logit, target_logit, edge_logit, keep, rowptr, source, permutation
+    )
+    options = _options(
+        target_logit, edge_logit, keep, heads, negative_slope, scale, grad_attention.numel() > 0
+    )
+    given = [array(grad_out), array(grad_attention)]
+    grads = [torch.empty_like(x) for x in (value, source_logit, target_logit)]
+    outputs = [array(x) for x in grads]
+    # The threads share the columns; one logit for all the slices of an edge they sum apart.
+    parts = 1 if options.per_slice else torch.get_num_threads()
+    grad_edge = value.new_zeros(parts, *(edge_logit.shape if edge_logit is not None else (0, 0)))
+    edge_sums = array(grad_edge)
+    over_ranges(
+        target_logit.size(1),
+        lambda part, start, stop: backward_columns(
+            start, stop, *given, *inputs, options, *outputs, edge_sums[min(part, parts - 1)]
+        ),
+    )
+    return *grads, grad_edge.sum(0)
+
+
+def _inputs(
+    value: Tensor,
+    source_logit: Tensor,
+    target_logit: Tensor,
+    edge_logit: Tensor | None,
+    keep: Tensor | None,
+    rowptr: Tensor,
+    source: Tensor,
+    permutation: Tensor,
+) -> list[Any]:
+    logits = [array(x, rank=2) for x in (source_logit, target_logit, edge_logit)]
+    kept = array(keep, rank=2, dtype=torch.bool)
+    return [array(value), *logits, kept, *(array(x) for x in (rowptr, source, permutation))]
+
+
+def _options(
+    target_logit: Tensor,
+    edge_logit: Tensor | None,
+    keep: Tensor | None,
+    heads: int,
+    negative_slope: float,
+    scale: float,
+    attention: bool,
+) -> Options:
+    return Options(
+        heads,
+        edge_logit is not None,
+        edge_logit is not None and edge_logit.size(1) == target_logit.size(1),
+        keep is not None,
+        attention,
+        np.float32(negative_slope),
+        np.float32(scale),
+    )

@@ -6,14 +6,17 @@ the states of one chunk of steps at a time from the state at the start of the ch
 nothing of size steps x channels x states is ever stored.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numba import njit
+from torch import Tensor
 
+from .arrays import array
+from .thread_pool import over_ranges
 from .vector_math import exp, sigmoid, softplus
 
-CHUNK = 16
 BLOCK = 128
 
 # Sums over channels may be reordered; NaN and infinity keep their meaning.
@@ -21,12 +24,13 @@ _FLAGS = {"contract", "reassoc", "nsz", "arcp"}
 
 
 class Options(NamedTuple):
-    r"""Which of the optional inputs are there."""
+    r"""Which of the optional inputs are there, and the steps of a chunk."""
 
     softplus: bool
     gate: bool
     initial_state: bool
     mask: bool
+    chunk: int
 
 
 @njit(inline="always", fastmath=_FLAGS)
@@ -45,7 +49,7 @@ def forward_rows(  # type: ignore[no-untyped-def]
     start, stop, u, delta, A, B, C, D, z, bias, initial, mask, options, y, last, checkpoints
 ):
     channels, steps = u.shape[2], u.shape[1]
-    states = A.shape[0]
+    states, chunk_steps = A.shape[0], options.chunk
     zero = np.float32(0.0)
     for first in range(0, channels, BLOCK):
         width = min(BLOCK, channels - first)
@@ -61,8 +65,8 @@ def forward_rows(  # type: ignore[no-untyped-def]
             else:
                 state[:] = zero
             for t in range(steps):
-                if t > 0 and t % CHUNK == 0:
-                    checkpoints[r, t // CHUNK - 1, :, block] = state
+                if t > 0 and t % chunk_steps == 0:
+                    checkpoints[r, t // chunk_steps - 1, :, block] = state
                 y_t = y[r, t, block]
                 if options.mask and not mask[r, t]:
                     y_t[:] = zero
@@ -93,7 +97,7 @@ def backward_rows(  # type: ignore[no-untyped-def]
     grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_z, grad_bias, grad_initial,
 ):  # fmt: skip
     channels, steps = u.shape[2], u.shape[1]
-    states = A.shape[0]
+    states, chunk_steps = A.shape[0], options.chunk
     zero, one = np.float32(0.0), np.float32(1.0)
     grad_B[start:stop] = zero
     grad_C[start:stop] = zero
@@ -104,10 +108,10 @@ def backward_rows(  # type: ignore[no-untyped-def]
         grad_A_block = np.zeros((states, width), np.float32)
         grad_D_block, grad_bias_block = grad_D[block], grad_bias[block]
         # Of one chunk: the states before each step and at the end, the decays, the outputs.
-        state = np.empty((CHUNK + 1, states, width), np.float32)
-        decay = np.empty((CHUNK, states, width), np.float32)
-        step = np.empty((CHUNK, width), np.float32)
-        out = np.empty((CHUNK, width), np.float32)
+        state = np.empty((chunk_steps + 1, states, width), np.float32)
+        decay = np.empty((chunk_steps, states, width), np.float32)
+        step = np.empty((chunk_steps, width), np.float32)
+        out = np.empty((chunk_steps, width), np.float32)
         drive = np.empty(width, np.float32)
         grad_state = np.empty((states, width), np.float32)
         grad_out = np.empty(width, np.float32)
@@ -115,9 +119,9 @@ def backward_rows(  # type: ignore[no-untyped-def]
         grad_step = np.empty(width, np.float32)
         for r in range(start, stop):
             grad_state[:] = grad_last[r, block].T
-            for chunk in range((steps - 1) // CHUNK, -1, -1):
-                begin = chunk * CHUNK
-                length = min(CHUNK, steps - begin)
+            for chunk in range((steps - 1) // chunk_steps, -1, -1):
+                begin = chunk * chunk_steps
+                length = min(chunk_steps, steps - begin)
                 if chunk > 0:
                     state[0] = checkpoints[r, chunk - 1, :, block]
                 elif options.initial_state:
@@ -195,3 +199,96 @@ def backward_rows(  # type: ignore[no-untyped-def]
                         grad_bias_block[d] += g
             grad_initial[r, block] = grad_state.T
         grad_A[:, block] += grad_A_block
+
+
+def forward(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor | None,
+    delta_bias: Tensor,
+    initial_state: Tensor | None,
+    mask: Tensor | None,
+    delta_softplus: bool,
+    chunk: int,
+    y: Tensor,
+    last_state: Tensor,
+    chunks: Tensor,
+) -> None:
+    r"""Writes :obj:`y`, :obj:`last_state` and :obj:`chunks`, the states at the start of every
+    chunk of :obj:`chunk` steps but the first."""
+    inputs = _inputs(
+        u, delta, A, B, C, D, z, delta_bias, initial_state, mask, delta_softplus, chunk
+    )
+    outputs = [array(x) for x in (y, last_state, chunks)]
+    over_ranges(len(u), lambda _, start, stop: forward_rows(start, stop, *inputs, *outputs))
+
+
+def backward(
+    grad_y: Tensor,
+    grad_last_state: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor | None,
+    delta_bias: Tensor,
+    initial_state: Tensor | None,
+    mask: Tensor | None,
+    delta_softplus: bool,
+    chunk: int,
+    chunks: Tensor,
+) -> tuple[Tensor, ...]:
+    r"""Returns the gradients of the first eight inputs and of the initial state."""
+    inputs = _inputs(
+        u, delta, A, B, C, D, z, delta_bias, initial_state, mask, delta_softplus, chunk
+    )
+    given = [array(x) for x in (grad_y, grad_last_state)]
+    checkpoints = array(chunks)
+    grad_u, grad_delta, grad_B, grad_C = (torch.empty_like(x) for x in (u, delta, B, C))
+    grad_z = torch.empty_like(u if z is not None else u[:0])
+    grad_initial = torch.empty_like(grad_last_state)
+    # Each thread sums over its own rows.
+    parts = torch.get_num_threads()
+    grad_A, grad_D, grad_bias = (x.new_zeros(parts, *x.shape) for x in (A, D, delta_bias))
+    own = [array(x) for x in (grad_u, grad_delta, grad_B, grad_C, grad_z, grad_initial)]
+    sums = [array(x) for x in (grad_A, grad_D, grad_bias)]
+
+    def work(part: int, start: int, stop: int) -> None:
+        g_u, g_delta, g_B, g_C, g_z, g_initial = own
+        g_A, g_D, g_bias = (x[part] for x in sums)
+        backward_rows(
+            start, stop, *given, *inputs, checkpoints,
+            g_u, g_delta, g_A, g_B, g_C, g_D, g_z, g_bias, g_initial,
+        )  # fmt: skip
+
+    over_ranges(len(u), work)
+    return (
+        grad_u, grad_delta, grad_A.sum(0), grad_B, grad_C, grad_D.sum(0), grad_z, grad_bias.sum(0),
+        grad_initial,
+    )  # fmt: skip
+
+
+def _inputs(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor | None,
+    delta_bias: Tensor,
+    initial_state: Tensor | None,
+    mask: Tensor | None,
+    delta_softplus: bool,
+    chunk: int,
+) -> list[Any]:
+    given = (z is not None, initial_state is not None, mask is not None)
+    options = Options(delta_softplus, *given, chunk)
+    arrays = [array(x) for x in (u, delta, A, B, C, D, z, delta_bias, initial_state)]
+    return [*arrays, array(mask, rank=2, dtype=torch.bool), options]

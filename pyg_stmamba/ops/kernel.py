@@ -1,0 +1,27 @@
+r"""What the ops with kernels of their own share: how a kernel is found, and whether it can run."""
+
+import importlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .backend import missing
+
+
+def load_kernel(op: str, device: str) -> Any:
+    r"""Returns the module that computes :obj:`op` on a :obj:`"cpu"` (Numba) or on a :obj:`"gpu"`
+    (Triton)."""
+    return importlib.import_module(f"{__package__}.kernels.{op}_{device}")
+
+
+def reasons_against_cpu_kernel(op: str, x: Tensor) -> list[str]:
+    r"""Why the Numba kernel of :obj:`op` cannot run on :obj:`x`."""
+    reasons = missing(f"{__package__}.kernels.{op}_cpu")
+    if x.device.type != "cpu":
+        reasons.append(f"it runs on a CPU, got tensors on {x.device}")
+    if x.dtype == torch.float64:
+        reasons.append("it computes in float32, got float64")
+    if x.numel() == 0:
+        reasons.append(f"it runs on no empty input, got shape {tuple(x.shape)}")
+    return reasons
