@@ -23,6 +23,7 @@ class Windows(Dataset[SeriesData]):
     * :obj:`time_of_day` :math:`[1, W]` (float32 in :math:`[0, 1)`) and :obj:`day_of_week`
       :math:`[1, W]` (int64, Monday = 0), and :obj:`y_time_of_day`, :obj:`y_day_of_week`
       :math:`[1, H]`, where the graph has time stamps,
+    * :obj:`profile` :math:`[N, W + H, C_y]`, if one is given,
     * :obj:`start` :math:`[1]`, :obj:`edge_index` and :obj:`edge_attr`, shared by all windows.
 
     Batch windows with :class:`torch_geometric.loader.DataLoader` (a disjoint union of graphs,
@@ -41,10 +42,13 @@ class Windows(Dataset[SeriesData]):
         targets (bool): If :obj:`False`, windows carry no :obj:`y` and may reach up to the last
             step, to forecast what has not happened yet; the time features of the horizon are
             there all the same. (default: :obj:`True`)
+        profile (torch.Tensor, optional): What is expected at each step before anything is
+            observed, :math:`[N, T, C_y]`, see
+            :class:`~pyg_stmamba.models.weekly_profile.WeeklyProfile`. (default: :obj:`None`)
 
     Raises:
-        ValueError: If the series is shorter than one window, or a start, channel or stride is
-            out of range.
+        ValueError: If the series is shorter than one window, a start, channel or stride is
+            out of range, or the profile is not of the right shape.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Windows(Dataset[SeriesData]):
         stride: int = 1,
         *,
         targets: bool = True,
+        profile: Tensor | None = None,
     ) -> None:
         num_steps = graph.num_steps
         needed = horizon if targets else 0
@@ -86,6 +91,11 @@ class Windows(Dataset[SeriesData]):
         self._x, self._x_mask = graph.values, graph.mask
         self._y, self._y_mask = self._x[..., channels], self._x_mask[..., channels]
         self._time_of_day, self._day_of_week = _time_features(graph, window + horizon)
+        if profile is not None and profile.shape != self._y.shape:
+            raise ValueError(
+                f"profile must be [N, T, C_y] = {list(self._y.shape)}, got {list(profile.shape)}"
+            )
+        self.profile = profile
 
     def __len__(self) -> int:
         return self.starts.numel()
@@ -111,6 +121,8 @@ class Windows(Dataset[SeriesData]):
             window.day_of_week = self._day_of_week[None, start:middle]
             window.y_time_of_day = self._time_of_day[None, middle:end]
             window.y_day_of_week = self._day_of_week[None, middle:end]
+        if self.profile is not None:
+            window.profile = self.profile[:, start:end]
         window.start = torch.tensor([start])
         return window
 
@@ -143,6 +155,8 @@ class Windows(Dataset[SeriesData]):
             batch.day_of_week = self._day_of_week[inputs]
             batch.y_time_of_day = self._time_of_day[outputs]
             batch.y_day_of_week = self._day_of_week[outputs]
+        if self.profile is not None:
+            batch.profile = _stack(self.profile, firsts, self.window + self.horizon)
         batch.start = starts
         return batch
 
@@ -217,7 +231,7 @@ def collate_shared(windows: Sequence[SeriesData]) -> SeriesData:
                 "differ; batch different graphs with torch_geometric.loader.DataLoader"
             )
     for key in first.keys():  # noqa: SIM118
-        if key in ("x", "x_mask", "y", "y_mask"):
+        if key in ("x", "x_mask", "y", "y_mask", "profile"):
             batch[key] = torch.stack([window[key] for window in windows], dim=1)
         elif key not in ("edge_index", "edge_attr"):
             batch[key] = torch.cat([window[key] for window in windows])

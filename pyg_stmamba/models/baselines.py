@@ -1,28 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch_geometric.data import Data
 from tqdm import tqdm
 
-from pyg_stmamba.data import Scaler, Windows, collate_shared, day_of_week, time_of_day
-
-
-class FittedToData(nn.Module):
-    r"""A module whose buffers get their sizes from the data that it is fitted to; loading a state
-    dict restores the sizes too."""
-
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
-        for name, buffer in list(self.named_buffers()):
-            stored = state_dict.get(prefix + name)
-            if stored is not None:
-                owner, _, leaf = name.rpartition(".")
-                setattr(self.get_submodule(owner), leaf, buffer.new_empty(stored.shape))
-        super()._load_from_state_dict(state_dict, prefix, *args)
+from pyg_stmamba.data import Scaler, Windows, collate_shared
+from pyg_stmamba.models.fitted_to_data import FittedToData
+from pyg_stmamba.models.weekly_profile import WeeklyProfile
 
 
 class LastValue(nn.Module):
@@ -70,10 +56,9 @@ class LastValue(nn.Module):
         return self
 
 
-class HistoricalAverage(FittedToData):
+class HistoricalAverage(nn.Module):
     r"""Forecasts the mean of what the node showed in the training data at the same time of the
-    same day of the week. A slot of the week that was never observed takes the mean of its time
-    of day, and where that is missing too, the mean of the node.
+    same day of the week, see :class:`~pyg_stmamba.models.weekly_profile.WeeklyProfile`.
 
     Args:
         horizon (int, optional): Number of steps ahead. (default: :obj:`12`)
@@ -86,53 +71,23 @@ class HistoricalAverage(FittedToData):
         - **output:** :math:`(N, \ldots, H, C_y)`, in original units
     """
 
-    averages: Tensor
-
     def __init__(self, horizon: int = 12, target_channels: tuple[int, ...] = (0,)) -> None:
         super().__init__()
-        self.horizon, self.target_channels = horizon, target_channels
-        self.register_buffer("averages", torch.empty(0, 0, 0))
+        self.horizon = horizon
+        self.profile = WeeklyProfile(target_channels)
 
     def fit(self, windows: Windows) -> HistoricalAverage:
         r"""Averages the steps that the training windows cover, each step once."""
-        graph = windows.graph
-        stop = int(windows.starts.max()) + windows.window + windows.horizon
-        start = int(windows.starts.min())
-        values = graph.x[:, start:stop, list(self.target_channels)].double()
-        observed = graph.mask[:, start:stop, list(self.target_channels)]
-        slots, per_day = self._slots(graph, start, stop)
-        num_slots = 7 * per_day
-        shape = (values.size(0), num_slots, values.size(-1))
-        sums = values.new_zeros(shape).index_add_(1, slots, values * observed)
-        counts = values.new_zeros(shape).index_add_(1, slots, observed.double())
-        week = _mean(sums, counts)
-        day = _mean(*(s.unflatten(1, (7, per_day)).sum(1).repeat(1, 7, 1) for s in (sums, counts)))
-        node = _mean(*(s.sum(1, keepdim=True) for s in (sums, counts)))
-        mean = values[observed].mean() if observed.any() else values.new_zeros(())
-        averages = torch.where(week.isnan(), day, week)
-        averages = torch.where(averages.isnan(), node, averages)
-        self.averages = averages.nan_to_num(float(mean)).float()
+        self.profile.fit(windows)
         return self
 
     def forward(self, data: Data) -> Tensor:
         if "y_time_of_day" in data:
-            per_day = self.averages.size(1) // 7
-            slot = _slot_of_day(data.y_time_of_day, per_day) + data.y_day_of_week * per_day
+            forecast = self.profile(data.y_time_of_day, data.y_day_of_week)
         else:
-            slot = torch.zeros(
-                data.x[0, ..., 0, 0].numel(), self.horizon, dtype=torch.long, device=data.x.device
-            )
-        forecast = self.averages[:, slot]
+            windows = data.x[0, ..., 0, 0].numel()
+            forecast = self.profile.mean[:, :1].unsqueeze(1).expand(-1, windows, self.horizon, -1)
         return forecast if data.x.dim() == 4 else forecast.squeeze(1)
-
-    @staticmethod
-    def _slots(graph: Data, start: int, stop: int) -> tuple[Tensor, int]:
-        if graph.timestamps is None:
-            return torch.zeros(stop - start, dtype=torch.long), 1
-        per_day = graph.steps_per_day
-        timestamps = graph.timestamps[0, start:stop]
-        slots = _slot_of_day(time_of_day(timestamps), per_day) + day_of_week(timestamps) * per_day
-        return slots, per_day
 
 
 class LinearAutoregression(FittedToData):
@@ -220,11 +175,3 @@ class LinearAutoregression(FittedToData):
         values = self.scaler(data.x).masked_fill(~data.x_mask, 0.0).flatten(-2)
         missing = (~data.x_mask).to(values.dtype).flatten(-2)
         return torch.cat([values, missing, values.new_ones(*values.shape[:-1], 1)], dim=-1)
-
-
-def _slot_of_day(time_of_day: Tensor, steps_per_day: int) -> Tensor:
-    return (time_of_day * steps_per_day).round().long() % steps_per_day
-
-
-def _mean(sums: Tensor, counts: Tensor) -> Tensor:
-    return (sums / counts).where(counts > 0, torch.nan)

@@ -10,6 +10,8 @@ from torch_geometric.data import Data
 
 from pyg_stmamba.data import Protocol, Scaler, TemporalGraph
 from pyg_stmamba.models.readout import Readout
+from pyg_stmamba.models.weekly_profile import WeeklyProfile
+from pyg_stmamba.models.window_encoder import Encoding, WindowEncoder
 from pyg_stmamba.nn import SpatialOperator, STMambaBlock, TemporalOperator
 
 
@@ -20,17 +22,16 @@ class STMamba(nn.Module):
     Sequence Modeling with Selective State Spaces" <https://arxiv.org/abs/2312.00752>`_.
 
     .. math::
-        \mathbf{v}_{i,t} &= \left[ \tfrac{x_{i,t} - \mu}{\sigma} \, \Vert \, m_{i,t} \right],
-        \qquad \mathbf{h}^{(0)}_{i,t} = \mathbf{W} \mathbf{v}_{i,t} + \mathbf{e}^{\textrm{day}}_t
-        + \mathbf{e}^{\textrm{week}}_t + \mathbf{e}^{\textrm{node}}_i, \qquad
-        \mathbf{h}^{(l)} = \textrm{Block}_l \left( \mathbf{h}^{(l-1)} \right)
+        \mathbf{h}^{(0)}, \mathbf{v}, \mathbf{c} &= \textrm{Encoder}(\mathbf{x}, \mathbf{m}, t),
+        \qquad \mathbf{h}^{(l)} = \textrm{Block}_l \left( \mathbf{h}^{(l-1)} \right)
 
         \hat{y}_{i,t+1 \ldots t+H} &= \mu + \sigma \, \textrm{Readout} \left(
         \big\Vert_{\tau = t-W+1}^{t} \left[ \mathbf{h}^{(L)}_{i,\tau} \, \Vert \,
-        \mathbf{v}_{i,\tau} \right] \, \Vert \, \mathbf{e}^{\textrm{day}}_t \, \Vert \,
-        \mathbf{e}^{\textrm{week}}_t \, \Vert \, \mathbf{e}^{\textrm{node}}_i \right)
+        \mathbf{v}_{i,\tau} \right] \, \Vert \, \mathbf{c}_i \right)
 
-    where the :class:`~pyg_stmamba.models.readout.Readout` is a residual perceptron.
+    where the :class:`~pyg_stmamba.models.window_encoder.WindowEncoder` gives values, flags of
+    what is missing, times and nodes a common representation, and
+    the :class:`~pyg_stmamba.models.readout.Readout` is a residual perceptron.
     Values go in and forecasts come out in original units: the :attr:`scaler` is part of the model
     and of its state dict. Missing values (:math:`m = 0`) enter as the mean, beside their flag.
     Without node embeddings the model works on graphs that it was not trained on.
@@ -47,8 +48,14 @@ class STMamba(nn.Module):
             (default: :obj:`None`)
         node_embedding (bool, optional): Whether each node of a fixed graph gets an embedding of
             its own; without :obj:`num_nodes` there is none. (default: :obj:`True`)
-        steps_per_day (int, optional): Number of time-of-day embeddings. If :obj:`None`, neither
+        steps_per_day (int, optional): Number of times of the day. If :obj:`None`, neither
             time of day nor day of week are used. (default: :obj:`None`)
+        time_embedding (bool, optional): Whether each time of the day and each day of the week
+            gets an embedding, if there is :obj:`steps_per_day`. (default: :obj:`True`)
+        weekly_profile (bool, optional): Whether the model also sees what each node of a fixed
+            graph shows on average at the times of the week of the window and of the horizon, see
+            :class:`~pyg_stmamba.models.weekly_profile.WeeklyProfile`. Needs :obj:`num_nodes` and
+            :obj:`steps_per_day`. (default: :obj:`False`)
         spatial (str, SpatialOperator, None or a list of them, optional): The operator over the
             nodes, as in :class:`STMambaBlock`; a list is gone through layer by layer.
             (default: :obj:`"gat"`)
@@ -93,6 +100,8 @@ class STMamba(nn.Module):
         num_nodes: int | None = None,
         node_embedding: bool = True,
         steps_per_day: int | None = None,
+        time_embedding: bool = True,
+        weekly_profile: bool = False,
         spatial: str | SpatialOperator | Sequence[str | SpatialOperator | None] | None = "gat",
         temporal: str | TemporalOperator | Sequence[str | TemporalOperator | None] | None = "mamba",
         d_state: int = 16,
@@ -115,25 +124,24 @@ class STMamba(nn.Module):
                 f"target_channels={tuple(target_channels)} must lie in 0..{in_channels - 1} "
                 f"(in_channels={in_channels})"
             )
-        if not 0 <= input_dropout < 1:
-            raise ValueError(f"input_dropout={input_dropout} must be a probability below 1")
         self._arguments = {
             name: value for name, value in locals().items() if name not in ("self", "__class__")
         }
         self.in_channels, self.channels = in_channels, channels
         self.window, self.horizon, self.readout = window, horizon, readout
         self.target_channels = tuple(target_channels)
-        self.num_nodes = num_nodes if node_embedding else None
-        self.steps_per_day = steps_per_day
-        self.input_dropout = input_dropout
-
-        self.scaler = Scaler(in_channels)
-        self.value_embedding = nn.Linear(2 * in_channels, channels)
-        if steps_per_day is not None:
-            self.time_of_day_embedding = nn.Embedding(steps_per_day, channels)
-            self.day_of_week_embedding = nn.Embedding(7, channels)
-        if self.num_nodes is not None:
-            self.node_embedding = nn.Embedding(self.num_nodes, channels)
+        self.encoder = WindowEncoder(
+            in_channels,
+            channels,
+            horizon,
+            self.target_channels,
+            num_nodes,
+            steps_per_day,
+            node_embedding,
+            time_embedding,
+            weekly_profile,
+            input_dropout,
+        )
         self.blocks = nn.ModuleList(
             STMambaBlock(
                 channels,
@@ -151,10 +159,9 @@ class STMamba(nn.Module):
             for layer in range(num_layers)
         )
         self.final_norm = nn.LayerNorm(channels) if norm == "pre" else nn.Identity()
-        num_embeddings = 2 * (steps_per_day is not None) + (self.num_nodes is not None)
+        steps = window if readout == "window" else 1
         self.head = Readout(
-            (channels + 2 * in_channels) * (window if readout == "window" else 1)
-            + channels * num_embeddings,
+            steps * (channels + self.encoder.token_channels) + self.encoder.context_channels,
             4 * channels if readout_channels is None else readout_channels,
             horizon * len(self.target_channels),
             readout_layers,
@@ -162,13 +169,29 @@ class STMamba(nn.Module):
         )
         self.reset_parameters()
 
+    @property
+    def scaler(self) -> Scaler:
+        r"""What brings values to zero mean and unit variance, and forecasts back."""
+        return self.encoder.scaler
+
+    @property
+    def weekly_profile(self) -> WeeklyProfile | None:
+        r"""What each node shows on average at each time of the week."""
+        return self.encoder.weekly_profile
+
+    @property
+    def num_nodes(self) -> int | None:
+        r"""The number of nodes of a fixed graph; :obj:`None` where any graph will do."""
+        return self.encoder.num_nodes
+
+    @property
+    def steps_per_day(self) -> int | None:
+        r"""The number of times of the day; :obj:`None` where time plays no part."""
+        return self.encoder.steps_per_day
+
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters; the scaler stays as it is."""
-        for module in self.children():
-            if isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=0.1)
-        self.value_embedding.reset_parameters()
-        for module in (*self.blocks, self.final_norm, self.head):
+        for module in (self.encoder, *self.blocks, self.final_norm, self.head):
             reset: Any = getattr(module, "reset_parameters", None)
             if reset is not None:
                 reset()
@@ -200,6 +223,7 @@ class STMamba(nn.Module):
         time_of_day: Tensor | None = None,
         day_of_week: Tensor | None = None,
         batch: Tensor | None = None,
+        profile: Tensor | None = None,
         nodes_first: bool = False,
     ) -> Tensor:
         r"""Runs the forward pass.
@@ -215,6 +239,10 @@ class STMamba(nn.Module):
                 :math:`(T)` or one row a window :math:`(B, T)`. (default: :obj:`None`)
             day_of_week (torch.Tensor, optional): Monday = 0, likewise. (default: :obj:`None`)
             batch (torch.Tensor, optional): The graph of each node. (default: :obj:`None`)
+            profile (torch.Tensor, optional): The weekly profile at the steps of the window and of
+                the horizon, in original units, for training with
+                :meth:`~pyg_stmamba.models.weekly_profile.WeeklyProfile.leave_one_week_out`.
+                (default: :obj:`None`, what the model was fitted to)
             nodes_first (bool, optional): Whether a 4-D :obj:`x` is :math:`(N, B, T, C)` instead
                 of :math:`(B, T, N, C)`. (default: :obj:`False`)
         """
@@ -227,6 +255,7 @@ class STMamba(nn.Module):
                 time_of_day=x.get("time_of_day"),
                 day_of_week=x.get("day_of_week"),
                 batch=x.get("batch"),
+                profile=x.get("profile"),
                 nodes_first=True,
             )
         if x.dim() == 4 and not nodes_first:
@@ -237,16 +266,16 @@ class STMamba(nn.Module):
                 x_mask=None if x_mask is None else rearrange(x_mask, "b t n c -> n b t c"),
                 time_of_day=time_of_day,
                 day_of_week=day_of_week,
+                profile=None if profile is None else rearrange(profile, "b t n c -> n b t c"),
                 nodes_first=True,
             )
             return rearrange(y, "n b h c -> b h n c")
         self._check_window(x)
-        tokens = self._tokens(x, x_mask)
-        embeddings = self._embeddings(x, time_of_day, day_of_week, batch)
-        h = self.value_embedding(tokens) + sum(embeddings)
+        encoding = self.encoder(x, x_mask, time_of_day, day_of_week, batch, profile)
+        h = encoding.h
         for block in self.blocks:
             h = block(h, edge_index, edge_attr, batch=batch, nodes_first=True)
-        return self._read_out(h, tokens, embeddings)
+        return self._read_out(h, encoding)
 
     def prefill(
         self,
@@ -277,15 +306,14 @@ class STMamba(nn.Module):
                 f"exactly {self.window} steps at once"
             )
         self._check_window(x)
-        tokens = self._tokens(x, x_mask)
-        embeddings = self._embeddings(x, time_of_day, day_of_week, batch)
-        h = self.value_embedding(tokens) + sum(embeddings)
+        encoding = self.encoder(x, x_mask, time_of_day, day_of_week, batch)
+        h = encoding.h
         new_state = []
         blocks: Any = self.blocks
         for block, block_state in zip(blocks, state or [None] * len(blocks)):
             h, block_state = block.prefill(h, edge_index, edge_attr, state=block_state, batch=batch)
             new_state.append(block_state)
-        return self._read_out(h, tokens, embeddings), tuple(new_state)
+        return self._read_out(h, encoding), tuple(new_state)
 
     def step(
         self,
@@ -328,52 +356,10 @@ class STMamba(nn.Module):
                 f"{x.size(-2)} in x of shape {tuple(x.shape)}; readout='last' takes any length"
             )
 
-    def _tokens(self, x: Tensor, x_mask: Tensor | None) -> Tensor:
-        """The scaled values beside the flags of which are there."""
-        observed = torch.ones_like(x, dtype=torch.bool) if x_mask is None else x_mask
-        if observed.shape != x.shape or observed.dtype != torch.bool:
-            raise ValueError(
-                f"x_mask must be boolean and of the shape of x, {tuple(x.shape)}, got "
-                f"{tuple(observed.shape)} and dtype {observed.dtype}"
-            )
-        if self.training and self.input_dropout > 0:
-            observed = observed & (torch.rand_like(x) >= self.input_dropout)
-        values = self.scaler(x).masked_fill(~observed, 0.0)
-        return torch.cat([values, observed.to(values.dtype)], dim=-1)
-
-    def _embeddings(
-        self,
-        x: Tensor,
-        time_of_day: Tensor | None,
-        day_of_week: Tensor | None,
-        batch: Tensor | None,
-    ) -> list[Tensor]:
-        """Those of time of day, day of week and node, each of a shape that broadcasts."""
-        embeddings = []
-        if self.steps_per_day is not None:
-            if time_of_day is None or day_of_week is None:
-                raise ValueError(
-                    f"STMamba(steps_per_day={self.steps_per_day}) needs time_of_day and "
-                    "day_of_week; give the data timestamps, or build it with steps_per_day=None"
-                )
-            slot = (time_of_day * self.steps_per_day).round().long() % self.steps_per_day
-            of_time = (self.time_of_day_embedding(slot), self.day_of_week_embedding(day_of_week))
-            embeddings += [time if batch is None else time[batch] for time in of_time]
-        if self.num_nodes is not None:
-            if x.size(0) % self.num_nodes or (batch is None and x.size(0) != self.num_nodes):
-                raise ValueError(
-                    f"STMamba was built for a fixed graph of num_nodes={self.num_nodes}, got "
-                    f"{x.size(0)} nodes; build it with node_embedding=False for other graphs"
-                )
-            nodes = self.node_embedding.weight.repeat(x.size(0) // self.num_nodes, 1)
-            embeddings.append(nodes.reshape(x.size(0), *[1] * (x.dim() - 2), self.channels))
-        return embeddings
-
-    def _read_out(self, h: Tensor, tokens: Tensor, embeddings: list[Tensor]) -> Tensor:
-        features = torch.cat([self.final_norm(h), tokens], dim=-1)
+    def _read_out(self, h: Tensor, encoding: Encoding) -> Tensor:
+        features = torch.cat([self.final_norm(h), encoding.tokens], dim=-1)
         features = features.flatten(-2) if self.readout == "window" else features[..., -1, :]
-        now = [embedding.expand_as(h)[..., -1, :] for embedding in embeddings]
-        y = self.head(torch.cat([features, *now], dim=-1))
+        y = self.head(torch.cat([features, encoding.context], dim=-1))
         y = y.unflatten(-1, (self.horizon, len(self.target_channels)))
         return self.scaler.inverse(y, self.target_channels)
 

@@ -21,7 +21,7 @@ from .averaging import warm_ema
 from .checkpoint import describe, load_forecaster
 from .device import check_devices, describe_device
 from .evaluate import evaluate
-from .forecast_data import ForecastData, fit_scaler
+from .forecast_data import ForecastData, fit_profile, fit_scaler
 from .forecast_module import ForecastModule, Row
 from .run_folder import RunFolder, WholeCheckpoints, versions
 from .run_recorder import RunProgress, RunRecorder
@@ -89,8 +89,8 @@ def fit(
     that was not; only with :obj:`max_time` does the clock have a say.
 
     Args:
-        model (torch.nn.Module): The forecaster; its :obj:`scaler` is fitted on the training
-            split.
+        model (torch.nn.Module): The forecaster; its :obj:`scaler` and its
+            :obj:`weekly_profile`, where it has them, are fitted on the training split.
         graph (TemporalGraph): The series.
         protocol (Protocol, optional): Lengths of windows, splits, target channels.
         out (str or Path, optional): Folder of the run, see :class:`RunFolder`. If :obj:`None`,
@@ -148,6 +148,7 @@ def fit(
     max_seconds = seconds_of(max_time)
     data = ForecastData(graph, protocol, batch_size, seed, num_workers)
     fit_scaler(model, data.windows["train"], protocol)
+    fit_profile(model, data.windows["train"])
     module = ForecastModule(
         model,
         describe(model, graph, protocol),

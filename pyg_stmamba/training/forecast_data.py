@@ -41,6 +41,14 @@ def fit_scaler(model: nn.Module, train: Windows, protocol: Protocol) -> None:
     scaler.fit(train.graph.x, mask, train.step_counts())
 
 
+def fit_profile(model: nn.Module, train: Windows) -> None:
+    r"""Fits :obj:`model.weekly_profile`, if there is one, on the training windows, and gives
+    these the profile without the week that each lies in."""
+    profile: Any = getattr(model, "weekly_profile", None)
+    if profile is not None:
+        train.profile = profile.fit(train).leave_one_week_out(train)
+
+
 class EpochOrder(Sampler[int]):
     r"""Shuffles by seed and number of the epoch alone, so that any epoch can be repeated.
 

@@ -47,9 +47,9 @@ def test_historical_average_equals_a_dictionary(graph):
 
 def test_historical_average_uses_no_step_after_the_training_windows(graph):
     windows = Windows(graph, 6, 4, starts=torch.arange(200))
-    before = HistoricalAverage(4).fit(windows).averages
+    before = HistoricalAverage(4).fit(windows).profile.mean
     graph.x[:, 200 + 6 + 4 - 1 :] += 1000
-    torch.testing.assert_close(HistoricalAverage(4).fit(windows).averages, before)
+    torch.testing.assert_close(HistoricalAverage(4).fit(windows).profile.mean, before)
 
 
 def test_historical_average_falls_back_to_the_day_and_to_the_node(graph):
@@ -60,9 +60,9 @@ def test_historical_average_falls_back_to_the_day_and_to_the_node(graph):
     slot = 12 + 0 * 24
     weekdays = graph.x_mask[0, :, 0] & noon
     expected = graph.x[0, weekdays, 0].mean()
-    torch.testing.assert_close(model.averages[0, slot, 0], expected)
+    torch.testing.assert_close(model.profile.mean[0, slot, 0], expected)
     expected = graph.x[1, graph.x_mask[1, :, 0], 0].mean()
-    torch.testing.assert_close(model.averages[1, slot, 0], expected)
+    torch.testing.assert_close(model.profile.mean[1, slot, 0], expected)
 
 
 def test_historical_average_without_timestamps_is_the_mean_of_the_node():

@@ -21,6 +21,8 @@ def build(graph, **options):
     arguments = STMamba.data_arguments(graph, PROTOCOL) | {"d_state": 4, "dropout": 0.0} | options
     model = STMamba(channels=8, num_heads=2, **arguments).eval()
     model.scaler.fit(graph.x, graph.x_mask)
+    if model.weekly_profile is not None:
+        model.weekly_profile.fit(Windows(graph, 6, 4, target_channels=(1, 0)))
     return model
 
 
@@ -46,8 +48,9 @@ def test_parameters_are_the_parts_of_the_formula(graph):
     assert sum(p.numel() for p in model.parameters()) == expected
 
 
-def test_all_forms_of_one_batch_agree(graph, windows):
-    model = build(graph)
+@pytest.mark.parametrize("weekly_profile", [False, True])
+def test_all_forms_of_one_batch_agree(graph, windows, weekly_profile):
+    model = build(graph, weekly_profile=weekly_profile)
     picked = [windows[i] for i in (3, 40, 41)]
     shared = collate_shared(picked)
     expected = model(shared)
@@ -84,23 +87,6 @@ def test_missing_values_have_no_influence_but_their_flag_has(graph, windows):
     assert torch.equal(model(window), forecast)
     window.x_mask = torch.ones_like(window.x_mask)
     assert not torch.allclose(model(window), forecast)
-
-
-def test_values_are_hidden_in_training_alone(graph, windows):
-    model, window = build(graph, input_dropout=0.3), windows[0]
-    hidden = ~window.x_mask
-    seen = []
-    model.value_embedding.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    assert torch.equal(model(window), model(window))
-    for _ in range(200):
-        model.train()(window)
-    flags = torch.stack(seen[2:])[..., 2:]
-    assert (flags[:, hidden] == 0).all()
-    assert flags[:, ~hidden].mean().item() == pytest.approx(0.7, abs=0.02)
-    values = torch.stack(seen[2:])[..., :2]
-    assert (values[flags == 0] == 0).all()
-    with pytest.raises(ValueError, match="input_dropout=1 must be a probability below 1"):
-        STMamba(input_dropout=1)
 
 
 def test_time_and_node_matter_exactly_when_embedded(graph, windows):

@@ -56,9 +56,11 @@ def test_models_built_from_modules_need_the_model(graph, protocol, make_model, s
     with pytest.raises(ValueError, match=r"built from modules.*model=\.\.\."):
         load_forecaster(path)
     other = make_model(graph, spatial=SpatialAttention(4, heads=2))
-    nn.init.zeros_(other.value_embedding.weight)
+    nn.init.zeros_(other.encoder.value_embedding.weight)
     loaded = load_forecaster(path, other)
-    assert torch.equal(loaded.model.value_embedding.weight, model.value_embedding.weight)
+    assert torch.equal(
+        loaded.model.encoder.value_embedding.weight, model.encoder.value_embedding.weight
+    )
 
 
 def test_unknown_classes_need_the_model(graph, protocol, saved):

@@ -241,7 +241,7 @@ def test_time_ends_a_run_within_an_epoch(graph, protocol, make_model, tmp_path, 
 def test_a_diverged_run_says_so(graph, protocol, make_model):
     model = make_model(graph)
     with torch.no_grad():
-        model.value_embedding.weight.fill_(math.nan)
+        model.encoder.value_embedding.weight.fill_(math.nan)
     with pytest.raises(ValueError, match="training diverged: the validation error was never"):
         fit(model, graph, protocol, **OPTIONS)
 

@@ -4,9 +4,11 @@ import torch
 from torch import nn
 
 from pyg_stmamba.data import Scaler, split_windows
+from pyg_stmamba.models.weekly_profile import WeeklyProfile
 from pyg_stmamba.training.forecast_data import (
     EpochOrder,
     ForecastData,
+    fit_profile,
     fit_scaler,
     random_seed,
     windows_of,
@@ -90,6 +92,20 @@ def test_scaler_counts_the_inputs_of_training_windows(graph, protocol, scale_mis
 
 def test_a_model_without_a_scaler_is_left_alone(graph, protocol):
     fit_scaler(nn.Linear(1, 1), windows_of(graph, protocol)["train"], protocol)
+
+
+def test_training_windows_alone_get_the_profile_without_their_week(graph, protocol):
+    model = nn.Module()
+    model.weekly_profile = WeeklyProfile(smoothing=30)
+    data = ForecastData(graph, protocol, batch_size=8)
+    fit_profile(model, data.windows["train"])
+    profile = WeeklyProfile(smoothing=30).fit(data.windows["train"])
+    assert torch.equal(model.weekly_profile.mean, profile.mean)
+    batch = next(iter(data.train_dataloader()))
+    without = profile.leave_one_week_out(data.windows["train"])
+    end = int(batch.start[2]) + protocol.window + protocol.horizon
+    assert torch.equal(batch.profile[:, 2], without[:, int(batch.start[2]) : end])
+    assert "profile" not in next(iter(data.val_dataloader()))
 
 
 def test_an_empty_batch_is_refused(graph, protocol):

@@ -86,10 +86,10 @@ def test_only_matrices_decay(graph, make_model):
     expected = {
         name
         for name in names.values()
-        if any(mark in name for mark in marks) and name != "value_embedding.weight"
+        if any(mark in name for mark in marks) and name != "encoder.value_embedding.weight"
     }
     assert free >= expected
-    assert {"value_embedding.weight", "head.first.weight"} <= decayed
+    assert {"encoder.value_embedding.weight", "head.first.weight"} <= decayed
     assert all(dict(model.named_parameters())[name].dim() >= 2 for name in decayed)
 
 

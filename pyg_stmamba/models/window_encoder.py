@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pyg_stmamba.data import Scaler
+from pyg_stmamba.models.weekly_profile import WeeklyProfile
+
+# Minutes over which the weekly profile is smoothed.
+SMOOTHING = 10.0
+
+
+class Encoding(NamedTuple):
+    r"""What :class:`WindowEncoder` returns.
+
+    Args:
+        h (torch.Tensor): The hidden representation of each step :math:`(N, *, T, F)`.
+        tokens (torch.Tensor): What is known of each step :math:`(N, *, T, K)`.
+        context (torch.Tensor): What else is known of the forecast :math:`(N, *, L)`.
+    """
+
+    h: Tensor
+    tokens: Tensor
+    context: Tensor
+
+
+class WindowEncoder(nn.Module):
+    r"""Turns values in original units, flags of what is missing, and times into a hidden
+    representation of each step at each node.
+
+    .. math::
+        \mathbf{v}_{i,t} &= \left[ \tfrac{x_{i,t} - \mu}{\sigma} \, \Vert \, m_{i,t} \, \Vert \,
+        \tfrac{p_{i,t} - \mu}{\sigma} \right], \qquad
+        \mathbf{h}_{i,t} = \mathbf{W} \mathbf{v}_{i,t} + \mathbf{e}^{\textrm{day}}_t
+        + \mathbf{e}^{\textrm{week}}_t + \mathbf{e}^{\textrm{node}}_i
+
+    with the tokens :math:`\mathbf{v}`, and the context that holds the embeddings of the last step
+    and the weekly profile :math:`p` of the steps ahead. Missing values (:math:`m = 0`) enter as
+    the mean.
+
+    Args:
+        in_channels (int): Channels of the series.
+        channels (int): Width of the hidden representation.
+        horizon (int): Number of steps ahead.
+        target_channels (Sequence[int]): The channels of the weekly profile.
+        num_nodes (int, optional): Number of nodes of a fixed graph. (default: :obj:`None`)
+        steps_per_day (int, optional): Number of times of the day. (default: :obj:`None`)
+        node_embedding (bool, optional): Whether to embed the nodes of a fixed graph.
+            (default: :obj:`True`)
+        time_embedding (bool, optional): Whether to embed the time of the day and the day of the
+            week, if there is :obj:`steps_per_day`. (default: :obj:`True`)
+        weekly_profile (bool, optional): Whether to add the weekly profile.
+            (default: :obj:`False`)
+        input_dropout (float, optional): Probability with which an observed value is hidden in
+            training. (default: :obj:`0.0`)
+
+    Shapes:
+        - **input:** :math:`(N, *, T, C)`
+        - **output:** an :class:`Encoding`
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        horizon: int,
+        target_channels: Sequence[int],
+        num_nodes: int | None = None,
+        steps_per_day: int | None = None,
+        node_embedding: bool = True,
+        time_embedding: bool = True,
+        weekly_profile: bool = False,
+        input_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= input_dropout < 1:
+            raise ValueError(f"input_dropout={input_dropout} must be a probability below 1")
+        node_embedding = node_embedding and num_nodes is not None
+        time_embedding = time_embedding and steps_per_day is not None
+        self.channels, self.horizon = channels, horizon
+        self.target_channels = tuple(target_channels)
+        # None where the encoder does without.
+        self.num_nodes = num_nodes if node_embedding or weekly_profile else None
+        self.steps_per_day = steps_per_day if time_embedding or weekly_profile else None
+        self.input_dropout = input_dropout
+
+        self.scaler = Scaler(in_channels)
+        self.weekly_profile = None
+        if weekly_profile:
+            if num_nodes is None or steps_per_day is None:
+                raise ValueError(
+                    "weekly_profile=True needs a fixed graph and a calendar, got "
+                    f"num_nodes={num_nodes}, steps_per_day={steps_per_day}"
+                )
+            self.weekly_profile = WeeklyProfile(
+                self.target_channels, SMOOTHING, num_nodes, steps_per_day
+            )
+        num_targets = len(self.target_channels) if weekly_profile else 0
+        self.token_channels = 2 * in_channels + num_targets
+        self.context_channels = channels * (2 * time_embedding + node_embedding)
+        self.context_channels += horizon * num_targets
+
+        self.value_embedding = nn.Linear(self.token_channels, channels)
+        self.time_of_day_embedding = self.day_of_week_embedding = self.node_embedding = None
+        if time_embedding and steps_per_day is not None:
+            self.time_of_day_embedding = nn.Embedding(steps_per_day, channels)
+            self.day_of_week_embedding = nn.Embedding(7, channels)
+        if node_embedding and num_nodes is not None:
+            self.node_embedding = nn.Embedding(num_nodes, channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters; scaler and profile stay as they are."""
+        self.value_embedding.reset_parameters()
+        for module in self.children():
+            if isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.1)
+
+    def forward(
+        self,
+        x: Tensor,
+        x_mask: Tensor | None = None,
+        time_of_day: Tensor | None = None,
+        day_of_week: Tensor | None = None,
+        batch: Tensor | None = None,
+        profile: Tensor | None = None,
+    ) -> Encoding:
+        self._check_nodes(x, batch)
+        tokens = self._observations(x, x_mask)
+        if self.steps_per_day is not None and (time_of_day is None or day_of_week is None):
+            raise ValueError(
+                f"STMamba(steps_per_day={self.steps_per_day}) needs time_of_day and "
+                "day_of_week; give the data timestamps, or build it with steps_per_day=None"
+            )
+        context = []
+        if self.weekly_profile is not None:
+            if profile is None:
+                profile = self._look_up_profile(x, time_of_day, day_of_week, batch)
+            expected = self.scaler(profile, self.target_channels)
+            tokens.append(expected[..., : x.size(-2), :])
+            context.append(expected[..., x.size(-2) :, :].flatten(-2))
+        token = torch.cat(tokens, dim=-1)
+        h = self.value_embedding(token)
+        for embedding in self._embeddings(x, time_of_day, day_of_week, batch):
+            h = h + embedding
+            context.append(embedding.expand_as(h)[..., -1, :])
+        empty = h.new_empty(*h.shape[:-2], 0)
+        return Encoding(h, token, torch.cat([*context, empty], dim=-1))
+
+    def _observations(self, x: Tensor, x_mask: Tensor | None) -> list[Tensor]:
+        """The scaled values and the flags of which are there."""
+        observed = torch.ones_like(x, dtype=torch.bool) if x_mask is None else x_mask
+        if observed.shape != x.shape or observed.dtype != torch.bool:
+            raise ValueError(
+                f"x_mask must be boolean and of the shape of x, {tuple(x.shape)}, got "
+                f"{tuple(observed.shape)} and dtype {observed.dtype}"
+            )
+        if self.training and self.input_dropout > 0:
+            observed = observed & (torch.rand_like(x) >= self.input_dropout)
+        values = self.scaler(x).masked_fill(~observed, 0.0)
+        return [values, observed.to(values.dtype)]
+
+    def _look_up_profile(
+        self, x: Tensor, time_of_day: Any, day_of_week: Any, batch: Tensor | None
+    ) -> Tensor:
+        lookup: Any = self.weekly_profile
+        profile = lookup(time_of_day, day_of_week, self.horizon)
+        if batch is not None and profile.dim() == 4:
+            # The nodes of the first graph, then those of the second, and so on.
+            profile = profile.transpose(0, 1)
+        return profile.reshape(*x.shape[:-2], x.size(-2) + self.horizon, -1)
+
+    def _embeddings(
+        self, x: Tensor, time_of_day: Any, day_of_week: Any, batch: Tensor | None
+    ) -> list[Tensor]:
+        """Those of time of day, day of week and node, each of a shape that broadcasts."""
+        embeddings = []
+        if self.time_of_day_embedding is not None and self.day_of_week_embedding is not None:
+            slots = self.time_of_day_embedding.num_embeddings
+            slot = (time_of_day * slots).round().long() % slots
+            of_time = (self.time_of_day_embedding(slot), self.day_of_week_embedding(day_of_week))
+            embeddings += [time if batch is None else time[batch] for time in of_time]
+        if self.node_embedding is not None:
+            nodes = self.node_embedding.weight
+            nodes = nodes.repeat(x.size(0) // nodes.size(0), 1)
+            embeddings.append(nodes.reshape(x.size(0), *[1] * (x.dim() - 2), self.channels))
+        return embeddings
+
+    def _check_nodes(self, x: Tensor, batch: Tensor | None) -> None:
+        if self.num_nodes is None:
+            return
+        if x.size(0) % self.num_nodes or (batch is None and x.size(0) != self.num_nodes):
+            raise ValueError(
+                f"STMamba was built for a fixed graph of num_nodes={self.num_nodes}, got "
+                f"{x.size(0)} nodes; build it with node_embedding=False and without a weekly "
+                "profile for other graphs"
+            )
