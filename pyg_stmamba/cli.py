@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    r"""Runs the command line :obj:`pyg-stmamba train | evaluate | predict | simulate | info`.
+    r"""Runs the command line :obj:`pyg-stmamba train | evaluate | predict | simulate | benchmark
+    | info`.
 
     Wrong input ends in one line on standard error and exit code 2.
     """
@@ -188,6 +189,24 @@ def simulate(arguments: list[str]) -> None:
     print(f"{graph.num_nodes} nodes, {graph.num_edges} edges, {graph.num_steps} steps: {root}")
 
 
+def benchmark(arguments: list[str]) -> None:
+    r"""Measures the operations and the block beside what else there is."""
+    from pyg_stmamba.benchmark import SETS, measure_set
+
+    parser = make_parser("benchmark", benchmark)
+    parser.add_argument("--set", default="short", type=str, help=f"One of {', '.join(SETS)}.")
+    parser.add_argument("--device", default="cpu", type=str, help="cpu or cuda.")
+    parser.add_argument("--repeats", default=5, type=int, help="Timed runs, after the warm-up.")
+    parser.add_argument("--out", type=Path | None, help="Also write the table to this .md file.")
+    given = parser.parse_args(arguments)
+    report = measure_set(choose("set", given.set, SETS), given.device, given.repeats)
+    print(report.text)
+    if given.out is not None:
+        report.write(given.out)
+    if not report.agrees:
+        raise SystemExit(f"{PROGRAM} benchmark: ours and a peer do not agree")
+
+
 def info(arguments: list[str]) -> None:
     r"""Prints versions, devices, and which implementation of each operation runs here."""
     import torch
@@ -220,6 +239,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "simulate": simulate,
+    "benchmark": benchmark,
     "info": info,
 }
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch_geometric.nn import GATConv
 from torch_geometric.utils import softmax
 
+from pyg_stmamba.benchmark.memory import StorageCounter
 from pyg_stmamba.ops import backend, graph_attention, neighborhood
 from pyg_stmamba.ops.graph_attention import IMPLEMENTATIONS, example_inputs
-from tests.peak_memory import PeakMemory
 
 ON_CPU = [
     entry.name for entry in IMPLEMENTATIONS if not entry.reasons_against(*example_inputs("cpu"))
@@ -348,14 +348,14 @@ def test_opcheck(return_attention):
 
 def test_memory_stays_below_one_tensor_of_edges_and_channels():
     inputs = make_inputs(16, nodes=100, edges=3000, heads=2, channels=32)
-    with PeakMemory() as memory:
+    with StorageCounter() as memory:
         graph_attention(**inputs, implementation="torch").sum().backward()
     assert memory.peak < 0.7 * 3000 * 16 * 2 * 32 * 4
 
 
 def test_forward_keeps_nothing_but_its_inputs():
     inputs = make_inputs(16, nodes=20, edges=3000, heads=2, channels=2)
-    with PeakMemory() as memory:
+    with StorageCounter() as memory:
         out = graph_attention(**inputs, implementation="torch")
     edges = 3 * 3000 * 8 + 23 * 8
     assert memory.current <= out.numel() * 4 + edges + 1024

@@ -9,6 +9,10 @@ from .arrays import array
 from .thread_pool import over_ranges
 from .vector_math import sigmoid
 
+# Rows whose gradients are summed before they are added to the sums of all rows: a float32 sum of
+# very many terms, one after the other, would lose digits.
+ROWS_AT_ONCE = 256
+
 _FLAGS = {"contract", "reassoc", "nsz", "arcp"}
 
 
@@ -49,6 +53,7 @@ def backward_rows(  # type: ignore[no-untyped-def]
     zero, one = np.float32(0.0), np.float32(1.0)
     out = np.empty(x.shape[2], np.float32)
     grad = np.empty(x.shape[2], np.float32)
+    grad_weight_part, grad_bias_part = np.zeros_like(weight), np.zeros_like(bias)
     for r in range(start, stop):
         grad_x[r] = zero
         if has_initial:
@@ -63,7 +68,7 @@ def backward_rows(  # type: ignore[no-untyped-def]
             else:
                 grad[:] = g_t
             for d in range(grad.size):
-                grad_bias[d] += grad[d]
+                grad_bias_part[d] += grad[d]
             for k in range(width):
                 step = t + k - (width - 1)
                 if step < 0 and not has_initial:
@@ -72,10 +77,15 @@ def backward_rows(  # type: ignore[no-untyped-def]
                     x_k, grad_k = x[r, step], grad_x[r, step]
                 else:
                     x_k, grad_k = initial[r, step + width - 1], grad_initial[r, step + width - 1]
-                weight_k, grad_weight_k = weight[k], grad_weight[k]
+                weight_k, grad_weight_k = weight[k], grad_weight_part[k]
                 for d in range(grad.size):
                     grad_k[d] += grad[d] * weight_k[d]
                     grad_weight_k[d] += grad[d] * x_k[d]
+        if (r - start) % ROWS_AT_ONCE == ROWS_AT_ONCE - 1 or r == stop - 1:
+            grad_weight += grad_weight_part
+            grad_bias += grad_bias_part
+            grad_weight_part[:] = zero
+            grad_bias_part[:] = zero
 
 
 def forward(

@@ -19,6 +19,10 @@ from .vector_math import exp, sigmoid, softplus
 
 BLOCK = 128
 
+# Rows whose gradients are summed before they are added to the sums of all rows: a float32 sum of
+# very many terms, one after the other, would lose digits.
+ROWS_AT_ONCE = 256
+
 # Sums over channels may be reordered; NaN and infinity keep their meaning.
 _FLAGS = {"contract", "reassoc", "nsz", "arcp"}
 
@@ -106,7 +110,8 @@ def backward_rows(  # type: ignore[no-untyped-def]
         block = slice(first, first + width)
         A_block, D_block, bias_block = A[:, block].copy(), D[block], bias[block]
         grad_A_block = np.zeros((states, width), np.float32)
-        grad_D_block, grad_bias_block = grad_D[block], grad_bias[block]
+        grad_D_block = np.zeros(width, np.float32)
+        grad_bias_block = np.zeros(width, np.float32)
         # Of one chunk: the states before each step and at the end, the decays, the outputs.
         state = np.empty((chunk_steps + 1, states, width), np.float32)
         decay = np.empty((chunk_steps, states, width), np.float32)
@@ -198,7 +203,13 @@ def backward_rows(  # type: ignore[no-untyped-def]
                         grad_delta_t[d] = g
                         grad_bias_block[d] += g
             grad_initial[r, block] = grad_state.T
-        grad_A[:, block] += grad_A_block
+            if (r - start) % ROWS_AT_ONCE == ROWS_AT_ONCE - 1 or r == stop - 1:
+                grad_A[:, block] += grad_A_block
+                grad_D[block] += grad_D_block
+                grad_bias[block] += grad_bias_block
+                grad_A_block[:] = zero
+                grad_D_block[:] = zero
+                grad_bias_block[:] = zero
 
 
 def forward(
