@@ -301,18 +301,20 @@ def _build_model(
 
 
 def _load_run(given: Namespace) -> Forecaster:
-    r"""Loads the forecaster, and takes what was not given about the data from its run."""
+    r"""Loads the forecaster, and takes what was not given about the data from its (first)
+    run."""
     import torch
     import yaml
 
-    from pyg_stmamba.training import load_forecaster
+    from pyg_stmamba.training import load_ensemble
 
     device = torch.device(given.device)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         raise ValueError(f"device={given.device!r} is not there: this machine has {count} GPUs")
-    forecaster = load_forecaster(given.run)
-    folder = given.run if given.run.is_dir() else given.run.parent.parent
+    forecaster = load_ensemble(given.run)
+    first = given.run[0]
+    folder = first if first.is_dir() else first.parent.parent
     config = folder / "config.yaml"
     if given.dataset is None and config.exists():
         saved = yaml.safe_load(config.read_text(encoding="utf-8"))

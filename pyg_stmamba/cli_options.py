@@ -53,7 +53,12 @@ def add_data_options(parser: ArgumentParser) -> None:
 
 def add_run_options(parser: ArgumentParser) -> None:
     r"""Adds what says which trained run to use, and on which series."""
-    parser.add_argument("run", type=Path, help="Folder of a run, or a checkpoint.")
+    parser.add_argument(
+        "run",
+        type=Path,
+        nargs="+",
+        help="Folder of a run, or a checkpoint; of several, the mean of their forecasts.",
+    )
     parser.add_argument(
         "--dataset", type=str | None, help="Data set or file (default: that of the run)."
     )

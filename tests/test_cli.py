@@ -119,6 +119,10 @@ def test_train_evaluate_predict_and_resume(here, capsys, monkeypatch):
     assert again["test"]["average"] == pytest.approx(metrics["test"]["average"])
     assert again["baselines"].keys() == metrics["baselines"].keys()
     assert "last value" in capsys.readouterr().out
+    cli.main(["evaluate", "runs/a", "runs/a/checkpoints/best.ckpt", "--out", "twice.json"])
+    twice = json.loads((here / "twice.json").read_text())
+    assert twice["test"]["average"] == pytest.approx(again["test"]["average"])
+    assert "Ensemble" in capsys.readouterr().out
 
     cli.main(["predict", "runs/a/checkpoints/last.ckpt", "--starts", "all", "--out", "f"])
     with np.load("f.npz") as arrays:

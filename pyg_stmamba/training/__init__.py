@@ -8,7 +8,7 @@ except ImportError as error:
         "pyg_stmamba.training needs Lightning: pip install 'pyg-stmamba[train]'"
     ) from error
 
-from .checkpoint import Forecaster, check_fits, describe, load_forecaster
+from .checkpoint import Forecaster, check_fits, describe, load_ensemble, load_forecaster
 from .device import check_devices
 from .evaluate import BASELINES, Evaluation, evaluate
 from .fit import RunResult, fit
@@ -36,6 +36,7 @@ __all__ = [
     "describe",
     "evaluate",
     "fit",
+    "load_ensemble",
     "load_forecaster",
     "masked_mae",
     "masked_mape",

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pyg_stmamba.data import Protocol, TemporalGraph
-from pyg_stmamba.models import MODELS
+from pyg_stmamba.models import MODELS, Ensemble
 
 
 class Forecaster(NamedTuple):
@@ -76,6 +76,28 @@ def load_forecaster(path: str | Path, model: nn.Module | None = None) -> Forecas
     }
     model.load_state_dict(state)
     return Forecaster(model.eval(), Protocol(**description["protocol"]), description["facts"])
+
+
+def load_ensemble(paths: Sequence[str | Path]) -> Forecaster:
+    r"""Loads several forecasters of the same data as one that forecasts their mean.
+
+    Args:
+        paths (Sequence[str or Path]): Checkpoints or folders of runs, see
+            :func:`load_forecaster`. Of a single one that forecaster itself is returned.
+    """
+    forecasters = [load_forecaster(path) for path in paths]
+    first = forecasters[0]
+    for path, other in zip(paths, forecasters):
+        facts = sorted(key for key in first.facts if other.facts.get(key) != first.facts[key])
+        if other.protocol != first.protocol or facts:
+            different = ["protocol"] * (other.protocol != first.protocol) + facts
+            raise ValueError(
+                f"{path} and {paths[0]} were trained on different data and make no ensemble: they "
+                f"differ in {', '.join(different)}"
+            )
+    if len(forecasters) == 1:
+        return first
+    return first._replace(model=Ensemble([each.model for each in forecasters]).eval())
 
 
 def check_fits(forecaster: Forecaster, graph: TemporalGraph) -> None:

@@ -5,16 +5,16 @@ from torch import nn
 
 from pyg_stmamba.data import Protocol
 from pyg_stmamba.nn import SpatialAttention
-from pyg_stmamba.training import check_fits, describe, fit, load_forecaster
+from pyg_stmamba.training import check_fits, describe, fit, load_ensemble, load_forecaster
 from pyg_stmamba.training.checkpoint import Forecaster, differences
 from pyg_stmamba.training.forecast_data import windows_of
 
 
 @pytest.fixture
 def saved(tmp_path):
-    def save(model, graph, protocol):
+    def save(model, graph, protocol, name="model"):
         state = {f"model.{name}": value for name, value in model.state_dict().items()}
-        path = tmp_path / "model.ckpt"
+        path = tmp_path / f"{name}.ckpt"
         torch.save({"state_dict": state, "forecaster": describe(model, graph, protocol)}, path)
         return path
 
@@ -40,6 +40,22 @@ def test_a_model_comes_back_with_all_it_needs(graph, protocol, make_model, saved
         "steps_per_day": 24,
         "edge_features": 1,
     }
+
+
+def test_several_make_an_ensemble_of_the_same_data(graph, protocol, make_model, saved):
+    models = [make_model(graph).eval(), make_model(graph, channels=8).eval()]
+    paths = [saved(model, graph, protocol, str(i)) for i, model in enumerate(models)]
+    assert type(load_ensemble(paths[:1]).model).__name__ == "STMamba"
+    ensemble = load_ensemble(paths)
+    window = windows_of(graph, protocol)["test"][0]
+    expected = (models[0](window) + models[1](window)) / 2
+    torch.testing.assert_close(ensemble.model(window), expected)
+    assert differences(ensemble, graph) == []
+    assert "nodes: trained on 5" in differences(ensemble, graph.select(graph.node_id[:3]))[0]
+    graph.units = ["mph"]
+    other = saved(make_model(graph), graph, protocol._replace(horizon=2), "other")
+    with pytest.raises(ValueError, match=r"other.ckpt and .*0.ckpt .* differ in protocol, units"):
+        load_ensemble([*paths, other])
 
 
 def test_a_folder_means_its_best_checkpoint(graph, protocol, make_model, tmp_path):
