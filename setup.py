@@ -23,6 +23,7 @@ extras = {
         "transformers>=5",
         "mambapy>=1.2",
         "pandas>=2",
+        'triton>=3.3; sys_platform == "linux"',
     ],
     "dev": ["ruff", "mypy", "import-linter", "pre-commit"],
 }

@@ -1,8 +1,18 @@
+import contextlib
 import os
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
-import torch
+
+# Triton asks once, when it is imported, whether it shall interpret its kernels. Where there is no
+# GPU it shall; that tests of those kernels want it too is said by their fixture.
+with patch.dict(os.environ, TRITON_INTERPRET="1"):
+    import torch
+
+    if not torch.cuda.is_available():
+        with contextlib.suppress(ImportError):
+            import triton.language  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backend import Implementation, choose, no_reasons, reasons_against_compiled
-from .fused_conv import fused_conv_on_cpu, reasons_against_fused_conv_on_cpu
+from .fused_conv import (
+    fused_conv_on_cpu,
+    fused_conv_on_gpu,
+    reasons_against_fused_conv_on_cpu,
+    reasons_against_fused_conv_on_gpu,
+)
 from .tiled_conv import tiled_conv
 
 
@@ -130,6 +135,8 @@ IMPLEMENTATIONS = (
     Implementation("causal_conv1d", _run_package, _reasons_against_package),
     Implementation("numba", fused_conv_on_cpu, reasons_against_fused_conv_on_cpu),
     Implementation("torch", tiled_conv, no_reasons),
+    # By name alone, as long as it has not been measured on a GPU.
+    Implementation("triton", fused_conv_on_gpu, reasons_against_fused_conv_on_gpu),
     Implementation("reference", causal_conv1d_reference, no_reasons),
 )
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .kernel import load_kernel, reasons_against_cpu_kernel
+from .kernel import load_kernel, reasons_against_cpu_kernel, reasons_against_gpu_kernel
 
 
 def fused_conv_on_cpu(x: Tensor, weight: Tensor, *others: Any) -> Tensor:
@@ -17,6 +17,17 @@ def fused_conv_on_cpu(x: Tensor, weight: Tensor, *others: Any) -> Tensor:
 def reasons_against_fused_conv_on_cpu(x: Tensor, *others: Any) -> list[str]:
     r"""Why :func:`fused_conv_on_cpu` cannot run on these tensors."""
     return reasons_against_cpu_kernel("causal_conv1d", x)
+
+
+def fused_conv_on_gpu(x: Tensor, *others: Any) -> Tensor:
+    r"""The sums of :func:`~pyg_stmamba.ops.causal_conv1d` on a GPU, in float32 between the memory
+    and the memory."""
+    return _fused_conv("gpu", x, *others)
+
+
+def reasons_against_fused_conv_on_gpu(x: Tensor, *others: Any) -> list[str]:
+    r"""Why :func:`fused_conv_on_gpu` cannot run on these tensors."""
+    return reasons_against_gpu_kernel("causal_conv1d", x)
 
 
 def _fused_conv(

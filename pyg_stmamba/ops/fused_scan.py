@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .kernel import load_kernel, reasons_against_cpu_kernel
+from .kernel import load_kernel, reasons_against_cpu_kernel, reasons_against_gpu_kernel
 
 # Steps between two states that the forward pass keeps for the backward pass.
 CHUNK = 16
@@ -23,6 +23,17 @@ def fused_scan_on_cpu(u: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
 def reasons_against_fused_scan_on_cpu(u: Tensor, *others: Any) -> list[str]:
     r"""Why :func:`fused_scan_on_cpu` cannot run on these tensors."""
     return reasons_against_cpu_kernel("selective_scan", u)
+
+
+def fused_scan_on_gpu(u: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    r"""The recurrence of :func:`~pyg_stmamba.ops.selective_scan` on a GPU, in float32 between the
+    memory and the memory."""
+    return _fused_scan("gpu", u, *others)
+
+
+def reasons_against_fused_scan_on_gpu(u: Tensor, *others: Any) -> list[str]:
+    r"""Why :func:`fused_scan_on_gpu` cannot run on these tensors."""
+    return reasons_against_gpu_kernel("selective_scan", u)
 
 
 def _fused_scan(

@@ -1,6 +1,7 @@
 r"""What the ops with kernels of their own share: how a kernel is found, and whether it can run."""
 
 import importlib
+import os
 from typing import Any
 
 import torch
@@ -25,3 +26,21 @@ def reasons_against_cpu_kernel(op: str, x: Tensor) -> list[str]:
     if x.numel() == 0:
         reasons.append(f"it runs on no empty input, got shape {tuple(x.shape)}")
     return reasons
+
+
+def reasons_against_gpu_kernel(op: str, x: Tensor) -> list[str]:
+    r"""Why the Triton kernel of :obj:`op` cannot run on :obj:`x`."""
+    reasons = []
+    if not x.is_cuda and not _triton_interprets():
+        reasons.append(f"it runs on a GPU, got tensors on {x.device}")
+    if x.dtype == torch.float64:
+        reasons.append("it computes in float32, got float64")
+    if x.numel() == 0:
+        reasons.append(f"it runs on no empty input, got shape {tuple(x.shape)}")
+    # Last, so that Triton is not imported for tensors on a CPU.
+    return reasons or missing(f"{__package__}.kernels.{op}_gpu")
+
+
+@torch.compiler.assume_constant_result
+def _triton_interprets() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"

@@ -8,7 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backend import Implementation, choose, no_reasons, reasons_against_compiled
-from .fused_scan import fused_scan_on_cpu, reasons_against_fused_scan_on_cpu
+from .fused_scan import (
+    fused_scan_on_cpu,
+    fused_scan_on_gpu,
+    reasons_against_fused_scan_on_cpu,
+    reasons_against_fused_scan_on_gpu,
+)
 from .tiled_scan import tiled_scan
 
 
@@ -200,6 +205,8 @@ IMPLEMENTATIONS = (
     Implementation("mamba_ssm", _run_mamba_ssm, _reasons_against_mamba_ssm),
     Implementation("numba", fused_scan_on_cpu, reasons_against_fused_scan_on_cpu),
     Implementation("torch", tiled_scan, no_reasons),
+    # By name alone, as long as it has not been measured on a GPU.
+    Implementation("triton", fused_scan_on_gpu, reasons_against_fused_scan_on_gpu),
     Implementation("reference", selective_scan_reference, no_reasons),
 )
 
