@@ -126,7 +126,7 @@ def _(
 @torch.library.custom_op("pyg_stmamba::fused_scan_backward", mutates_args=())
 def _backward(
     grad_y: Tensor,
-    grad_last_state: Tensor,
+    grad_last_state: Tensor | None,
     u: Tensor,
     delta: Tensor,
     A: Tensor,
@@ -141,17 +141,20 @@ def _backward(
     delta_softplus: bool,
     device: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return load_kernel("selective_scan", device).backward(
-        grad_y.contiguous(), grad_last_state.contiguous(),
+    if grad_last_state is None and device == "cpu":
+        grad_last_state = u.new_zeros(u.size(0), u.size(2), A.size(0), dtype=torch.float32)
+    *grads, grad_initial = load_kernel("selective_scan", device).backward(
+        grad_y.contiguous(), None if grad_last_state is None else grad_last_state.contiguous(),
         u, delta, A, B, C, D, z, delta_bias, initial_state, mask, delta_softplus,
         CHUNK, chunks.view(u.size(0), (u.size(1) - 1) // CHUNK, *A.shape),
     )  # fmt: skip
+    return *grads, u.new_empty(0, dtype=torch.float32) if initial_state is None else grad_initial
 
 
 @_backward.register_fake
 def _(
     grad_y: Tensor,
-    grad_last_state: Tensor,
+    grad_last_state: Tensor | None,
     u: Tensor,
     delta: Tensor,
     A: Tensor,
@@ -166,19 +169,24 @@ def _(
     delta_softplus: bool,
     device: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    gate = u if z is not None else u[:0]
-    like = (u, delta, A, B, C, D, gate, delta_bias, grad_last_state)
+    gate = u[:0] if z is None else z
+    initial = u.new_empty(0, dtype=torch.float32) if initial_state is None else initial_state
+    like = (u, delta, A, B, C, D, gate, delta_bias, initial)
     return tuple(torch.empty_like(x) for x in like)  # type: ignore[return-value]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, ctx.delta_softplus, ctx.device = inputs
     ctx.save_for_backward(*tensors, output[2])
+    # Zeros in place of the gradient of an unused last state would be as large as many steps.
+    ctx.set_materialize_grads(False)
 
 
 def _differentiate(
-    ctx: Any, grad_y: Tensor, grad_last_state: Tensor, _: Tensor
+    ctx: Any, grad_y: Tensor | None, grad_last_state: Tensor | None, _: Tensor | None
 ) -> tuple[Tensor | None, ...]:
+    if grad_y is None:
+        grad_y = torch.zeros_like(ctx.saved_tensors[0])
     grads = _backward(grad_y, grad_last_state, *ctx.saved_tensors, ctx.delta_softplus, ctx.device)
     z, initial_state = ctx.saved_tensors[6], ctx.saved_tensors[8]
     grad_z = None if z is None else grads[6]

@@ -18,25 +18,29 @@ STEPS, CHANNELS = 16, 64
 
 
 @triton.jit
-def _inputs(x, initial, row, step, c, steps, channels, wanted, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def]
-    r"""What stands at some steps, those before the first included."""
-    at = (row * steps + step)[:, None] * channels + c[None, :]
-    found = tl.load(x + at, wanted & (step >= 0)[:, None], 0.0).to(tl.float32)
+def _inputs(x, initial, row, begin, k, c, steps, channels, wanted, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def]
+    r"""What stands at the steps :obj:`begin + k`, those before the first included."""
+    past = (begin + k < 0)[:, None]
+    tile = k[:, None] * channels + c[None, :]
+    at = (row * steps + begin) * channels
+    found = tl.load(x + at + tile, wanted & (past == 0), 0.0).to(tl.float32)
     if initial is not None:
-        before = (row * (WIDTH - 1) + step + (WIDTH - 1))[:, None] * channels + c[None, :]
-        found += tl.load(initial + before, wanted & (step < 0)[:, None], 0.0).to(tl.float32)
+        at = (row * (WIDTH - 1) + begin + (WIDTH - 1)) * channels
+        found += tl.load(initial + at + tile, wanted & past, 0.0).to(tl.float32)
     return found
 
 
 @triton.jit
 def _convolve(  # type: ignore[no-untyped-def]
-    x, weight, bias_c, initial, row, step, c, steps, channels, wanted, WIDTH: tl.constexpr
+    x, weight, bias, initial, row, begin, k, c, steps, channels, wanted, WIDTH: tl.constexpr
 ):  # fmt: skip
-    total = tl.zeros(wanted.shape, tl.float32) + bias_c[None, :]
-    for k in tl.static_range(WIDTH):
-        weight_k = tl.load(weight + k * channels + c, c < channels, 0.0)
-        seen = _inputs(x, initial, row, step + k - (WIDTH - 1), c, steps, channels, wanted, WIDTH)
-        total += weight_k[None, :] * seen
+    total = tl.zeros(wanted.shape, tl.float32) + tl.load(bias + c, c < channels, 0.0)[None, :]
+    for tap in tl.static_range(WIDTH):
+        weight_c = tl.load(weight + tap * channels + c, c < channels, 0.0)
+        seen = _inputs(
+            x, initial, row, begin + tap - (WIDTH - 1), k, c, steps, channels, wanted, WIDTH
+        )
+        total += weight_c[None, :] * seen
     return total
 
 
@@ -47,14 +51,13 @@ def forward_tiles(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     tiles = (steps + BLOCK_T - 1) // BLOCK_T
     row = (tl.program_id(0) // tiles).to(tl.int64)
-    step = (tl.program_id(0) % tiles) * BLOCK_T + tl.arange(0, BLOCK_T)
+    begin, k = (tl.program_id(0) % tiles) * BLOCK_T, tl.arange(0, BLOCK_T)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    real = (step < steps)[:, None] & (c < channels)[None, :]
-    bias_c = tl.load(bias + c, c < channels, 0.0)
-    out = _convolve(x, weight, bias_c, initial, row, step, c, steps, channels, real, WIDTH)
+    real = (k < steps - begin)[:, None] & (c < channels)[None, :]
+    out = _convolve(x, weight, bias, initial, row, begin, k, c, steps, channels, real, WIDTH)
     if SILU:
         out *= tl.sigmoid(out)
-    tl.store(y + (row * steps + step)[:, None] * channels + c[None, :], out, real)
+    tl.store(y + (row * steps + begin) * channels + k[:, None] * channels + c[None, :], out, real)
 
 
 @triton.jit(do_not_specialize=["rows", "rows_each"])
@@ -67,43 +70,44 @@ def backward_tiles(  # type: ignore[no-untyped-def]
     part = tl.program_id(0).to(tl.int64)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     real_c = c < channels
-    k = tl.arange(0, BLOCK_K)
-    bias_c = tl.load(bias + c, real_c, 0.0)
+    k, taps = tl.arange(0, BLOCK_T), tl.arange(0, BLOCK_K)
+    tile = k[:, None] * channels + c[None, :]
     sum_weight, sum_bias = tl.zeros([BLOCK_K, BLOCK_C], tl.float32), tl.zeros([BLOCK_C], tl.float32)
     first = part * rows_each
     for row in range(first, tl.minimum(first + rows_each, rows)):
-        # The steps before the first have a gradient too.
-        for begin in range(1 - WIDTH, steps, BLOCK_T):
-            step = begin + tl.arange(0, BLOCK_T)
-            real = (step < steps)[:, None] & real_c[None, :]
-            given = _inputs(x, initial, row, step, c, steps, channels, real, WIDTH)
+        start = 0
+        if initial is not None:
+            # The steps before the first have a gradient too.
+            start = 1 - WIDTH
+        for begin in range(start, steps, BLOCK_T):
+            real = (k < steps - begin)[:, None] & real_c[None, :]
+            given = _inputs(x, initial, row, begin, k, c, steps, channels, real, WIDTH)
             grad = tl.zeros([BLOCK_T, BLOCK_C], tl.float32)
-            for ahead in tl.static_range(WIDTH):
-                later = step + ahead
-                inside = ((later >= 0) & (later < steps))[:, None] & real_c[None, :]
-                at = (row * steps + later)[:, None] * channels + c[None, :]
-                received = tl.load(grad_y + at, inside, 0.0).to(tl.float32)
+            for ahead in range(WIDTH):
+                later = begin + ahead
+                inside = ((later + k >= 0) & (later + k < steps))[:, None] & real_c[None, :]
+                at = (row * steps + later) * channels
+                received = tl.load(grad_y + at + tile, inside, 0.0).to(tl.float32)
                 if SILU:
                     out = _convolve(
-                        x, weight, bias_c, initial, row, later, c, steps, channels, inside, WIDTH
+                        x, weight, bias, initial, row, later, k, c, steps, channels, inside, WIDTH
                     )
                     s = tl.sigmoid(out)
                     received *= s * (1.0 + out * (1.0 - s))
-                    received = tl.where(inside, received, 0.0)
                 tap = WIDTH - 1 - ahead
-                weight_k = tl.load(weight + tap * channels + c, real_c, 0.0)
-                grad += weight_k[None, :] * received
+                grad += tl.load(weight + tap * channels + c, real_c, 0.0)[None, :] * received
                 of_tap = tl.sum(received * given, 0)
-                sum_weight += tl.where((k == tap)[:, None], of_tap[None, :], 0.0)
+                sum_weight += tl.where((taps == tap)[:, None], of_tap[None, :], 0.0)
                 if ahead == 0:
                     sum_bias += tl.sum(received, 0)
-            at = (row * steps + step)[:, None] * channels + c[None, :]
-            tl.store(grad_x + at, grad, real & (step >= 0)[:, None])
+            past = (begin + k < 0)[:, None]
+            at = (row * steps + begin) * channels
+            tl.store(grad_x + at + tile, grad, real & (past == 0))
             if grad_initial is not None:
-                before = (row * (WIDTH - 1) + step + (WIDTH - 1))[:, None] * channels + c[None, :]
-                tl.store(grad_initial + before, grad, real & (step < 0)[:, None])
-    of_part = (part * WIDTH + k)[:, None] * channels + c[None, :]
-    tl.store(grad_weight + of_part, sum_weight, (k < WIDTH)[:, None] & real_c[None, :])
+                at = (row * (WIDTH - 1) + begin + (WIDTH - 1)) * channels
+                tl.store(grad_initial + at + tile, grad, real & past)
+    of_part = (part * WIDTH + taps)[:, None] * channels + c[None, :]
+    tl.store(grad_weight + of_part, sum_weight, (taps < WIDTH)[:, None] & real_c[None, :])
     tl.store(grad_bias + part * channels + c, sum_bias, real_c)
 
 
@@ -118,10 +122,11 @@ def forward(
     r"""Writes :obj:`y`."""
     rows, steps, channels = x.shape
     grid = (rows * triton.cdiv(steps, STEPS), triton.cdiv(channels, CHANNELS))
-    forward_tiles[grid](
-        x, weight, bias, initial_state, y, steps, channels,
-        weight.size(0), silu, STEPS, CHANNELS, enable_fp_fusion=True,
-    )  # fmt: skip
+    with torch.cuda.device_of(x):
+        forward_tiles[grid](
+            x, weight, bias, initial_state, y, steps, channels,
+            weight.size(0), silu, STEPS, CHANNELS, num_warps=4, enable_fp_fusion=True,
+        )  # fmt: skip
 
 
 def backward(
@@ -141,11 +146,13 @@ def backward(
     grad_bias = bias.new_empty(parts, channels)
     # Without an initial state there is no such gradient, and the kernel is made without it.
     grad_initial = None if initial_state is None else torch.empty_like(initial_state)
-    backward_tiles[(parts, triton.cdiv(channels, CHANNELS))](
-        grad_y, x, weight, bias, initial_state, grad_x, grad_weight, grad_bias, grad_initial,
-        rows, rows_each, steps, channels,
-        width, silu, STEPS, CHANNELS, triton.next_power_of_2(width), enable_fp_fusion=True,
-    )  # fmt: skip
+    with torch.cuda.device_of(x):
+        backward_tiles[(parts, triton.cdiv(channels, CHANNELS))](
+            grad_y, x, weight, bias, initial_state, grad_x, grad_weight, grad_bias, grad_initial,
+            rows, rows_each, steps, channels,
+            width, silu, STEPS, CHANNELS, triton.next_power_of_2(width),
+            num_warps=8, enable_fp_fusion=True,
+        )  # fmt: skip
     if grad_initial is None:
         grad_initial = x.new_empty(0, 0, 0)
     return grad_x, grad_weight.sum(0), grad_bias.sum(0), grad_initial

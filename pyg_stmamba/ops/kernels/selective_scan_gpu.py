@@ -11,6 +11,10 @@ checkpoint before it, and nothing of size steps x channels x states is ever stor
 Sums over rows and channels are written as one partial sum per program and added up by torch.
 Unlike atomic additions that gives the same bits in every run, and the partial sums are small: at
 most :obj:`PARTS` for the rows, one per block of channels.
+
+The numbers of channels and states are constants of a kernel. With the steps of a chunk they make
+distances between addresses that are constants too, which takes no registers; with distances known
+at run time alone the backward pass does not fit into them.
 """
 
 import torch
@@ -24,6 +28,8 @@ PARTS = 2048
 ROWS = 4
 # Channels of one program, one for each thread of a warp.
 CHANNELS = 32
+# States of one thread in the forward pass; where there are more, several warps share a channel.
+STATES_EACH = 16
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -50,43 +56,43 @@ def _softplus(x):  # type: ignore[no-untyped-def]
 @triton.jit(do_not_specialize=["rows", "rows_each", "stride"])
 def forward_rows(  # type: ignore[no-untyped-def]
     u, delta, A, B, C, D, z, bias, initial, mask, y, last, chunks,
-    rows, rows_each, steps, channels, stride,
-    STATES: tl.constexpr, SOFTPLUS: tl.constexpr, CHUNK: tl.constexpr,
+    rows, rows_each, steps, stride,
+    channels: tl.constexpr, states: tl.constexpr, SOFTPLUS: tl.constexpr, CHUNK: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     n = tl.arange(0, BLOCK_N)
     c = (tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)) * stride
-    real_n, real_c = n < STATES, c < channels
+    real_n, real_c = n < states, c < channels
     real = real_n[:, None] & real_c[None, :]
-    states_first = n[:, None] * channels + c[None, :]
-    channels_first = c[None, :] * STATES + n[:, None]
-    A_c = tl.load(A + states_first, real, 0.0) * _LOG2_E
+    A_c = tl.load(A + c[None, :] + (n * channels)[:, None], real, 0.0) * _LOG2_E
     D_c, bias_c = tl.load(D + c, real_c, 0.0), tl.load(bias + c, real_c, 0.0)
     first = tl.program_id(0).to(tl.int64) * rows_each
     for row in range(first, tl.minimum(first + rows_each, rows)):
         state = tl.zeros([BLOCK_N, BLOCK_C], tl.float32)
         if initial is not None:
-            state += tl.load(initial + row * channels * STATES + channels_first, real, 0.0)
+            of_row = (row * channels + c)[None, :] * states
+            state += tl.load(initial + of_row + n[:, None], real, 0.0)
         for t in range(steps):
             if t > 0 and t % CHUNK == 0:
                 chunk = row * ((steps - 1) // CHUNK) + t // CHUNK - 1
-                tl.store(chunks + chunk * STATES * channels + states_first, state, real)
+                of_chunk = (chunk * states * channels + c)[None, :]
+                tl.store(chunks + of_chunk + (n * channels)[:, None], state, real)
             at = row * steps + t
             seen_n, seen_c = real_n, real_c
             if mask is not None:
                 flag = tl.load(mask + at).to(tl.int32)
                 observed = flag != 0
-                seen_n, seen_c = n < flag * STATES, c < flag * channels
+                seen_n, seen_c = n < flag * states, c < flag * channels
             u_t = tl.load(u + at * channels + c, seen_c, 0.0).to(tl.float32)
             step = tl.load(delta + at * channels + c, seen_c, 0.0).to(tl.float32) + bias_c
-            B_t = tl.load(B + at * STATES + n, seen_n, 0.0).to(tl.float32)
-            C_t = tl.load(C + at * STATES + n, seen_n, 0.0).to(tl.float32)
+            B_t = tl.load(B + at * states + n, seen_n, 0.0).to(tl.float32)
+            C_t = tl.load(C + at * states + n, seen_n, 0.0).to(tl.float32)
             if SOFTPLUS:
                 step = _softplus(step)
             after = tl.exp2(step[None, :] * A_c) * state + (step * u_t)[None, :] * B_t[:, None]
             if mask is not None:
                 after = tl.where(observed, after, state)
-            if BLOCK_N > STATES:
+            if states < BLOCK_N:
                 # An infinite step would make a NaN of a state that is not there.
                 after = tl.where(real_n[:, None], after, 0.0)
             state = after
@@ -97,7 +103,8 @@ def forward_rows(  # type: ignore[no-untyped-def]
             if mask is not None:
                 out = tl.where(observed, out, 0.0)
             tl.store(y + at * channels + c, out, real_c)
-        tl.store(last + row * channels * STATES + channels_first, state, real)
+        of_row = (row * channels + c)[None, :] * states
+        tl.store(last + of_row + n[:, None], state, real)
 
 
 @triton.jit
@@ -121,15 +128,17 @@ def _states_before(decay, added, state, is_first, REVERSE: tl.constexpr):  # typ
 def backward_rows(  # type: ignore[no-untyped-def]
     grad_y, grad_last, u, delta, A, B, C, D, z, bias, initial, mask, chunks,
     grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_z, grad_bias, grad_initial, carry,
-    rows, rows_each, steps, channels, states, stride,
-    SOFTPLUS: tl.constexpr, CHUNK: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr,
+    rows, rows_each, steps, stride,
+    channels: tl.constexpr, states: tl.constexpr, SOFTPLUS: tl.constexpr, CHUNK: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    part = tl.program_id(0).to(tl.int64)
+    part, block = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     c = (tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)) * stride
     real_c = c < channels
     k = tl.arange(0, BLOCK_T)
-    tile = k[:, None] * channels + c[None, :]
     is_first, is_last = (k == 0)[:, None], (k == BLOCK_T - 1)[:, None]
+    # Constants, added to an address last, so that one register holds the addresses of all steps.
+    later = (k * channels)[:, None]
     D_c, bias_c = tl.load(D + c, real_c, 0.0), tl.load(bias + c, real_c, 0.0)
     sum_D, sum_bias = tl.zeros([BLOCK_C], tl.float32), tl.zeros([BLOCK_C], tl.float32)
     chunk_count = (steps + CHUNK - 1) // CHUNK
@@ -143,20 +152,17 @@ def backward_rows(  # type: ignore[no-untyped-def]
             if mask is not None:
                 seen_t = real_t & (tl.load(mask + at + k, real_t, 0) != 0)
             real, seen = real_t[:, None] & real_c[None, :], seen_t[:, None] & real_c[None, :]
-            here = at * channels
-            u_k = tl.load(u + here + tile, seen, 0.0).to(tl.float32)
-            raw = tl.load(delta + here + tile, seen, 0.0).to(tl.float32) + bias_c[None, :]
-            grad_out = tl.load(grad_y + here + tile, seen, 0.0).to(tl.float32)
+            here = (at * channels + c)[None, :]
+            step = tl.load(delta + here + later, seen, 0.0).to(tl.float32) + bias_c[None, :]
             if SOFTPLUS:
-                step = tl.where(seen, _softplus(raw), 0.0)
-            else:
-                step = tl.where(seen, raw, 0.0)
+                step = _softplus(step)
+            step = tl.where(seen_t[:, None], step, 0.0)
+            drive = step * tl.load(u + here + later, seen, 0.0).to(tl.float32)
+            grad_out = tl.load(grad_y + here + later, seen, 0.0).to(tl.float32)
             if z is not None:
-                grad_y_k = grad_out
-                z_k = tl.load(z + here + tile, seen, 0.0).to(tl.float32)
+                z_k = tl.load(z + here + later, seen, 0.0).to(tl.float32)
                 grad_out *= z_k * tl.sigmoid(z_k)
-                out = D_c[None, :] * u_k
-            drive = step * u_k
+                out = tl.zeros([BLOCK_T, BLOCK_C], tl.float32)
             grad_drive = tl.zeros([BLOCK_T, BLOCK_C], tl.float32)
             grad_step = tl.zeros([BLOCK_T, BLOCK_C], tl.float32)
             # The carry and the sums for A, written in the chunk before, may be another thread's.
@@ -166,8 +172,9 @@ def backward_rows(  # type: ignore[no-untyped-def]
                 of_part = part * states * channels + of_state
                 of_row = (row * channels + c) * states + n
                 A_n = tl.load(A + of_state, real_c, 0.0)
-                B_n = tl.load(B + (at + k) * states + n, seen_t, 0.0).to(tl.float32)[:, None]
-                C_n = tl.load(C + (at + k) * states + n, seen_t, 0.0).to(tl.float32)[:, None]
+                first_n = at * states + n
+                B_n = tl.load(B + first_n + k * states, seen_t, 0.0).to(tl.float32)[:, None]
+                C_n = tl.load(C + first_n + k * states, seen_t, 0.0).to(tl.float32)[:, None]
                 state = tl.zeros([BLOCK_C], tl.float32)
                 if chunk > 0:
                     before_it = row * (chunk_count - 1) + chunk - 1
@@ -180,47 +187,51 @@ def backward_rows(  # type: ignore[no-untyped-def]
                 elif grad_last is not None:
                     grad_state = tl.load(grad_last + of_row, real_c, 0.0)
 
-                decay = tl.where(seen, tl.exp2(step * (A_n * _LOG2_E)[None, :]), 1.0)
+                decay = tl.exp2(step * (A_n * _LOG2_E)[None, :])
+                decay = tl.where(seen_t[:, None], decay, 1.0)
                 before = _states_before(decay, drive * B_n, state, is_first, False)
                 after = decay * before + drive * B_n
                 if z is not None:
                     out += after * C_n
+                sum_C = tl.where(seen_t, tl.sum(grad_out * after, 1), 0.0)
                 # Of the state after a step: the gradient that the later steps send back, first
                 # without this step's output, then with it, then sent on to the state before.
-                grad = (
-                    _states_before(decay, decay * grad_out * C_n, grad_state, is_last, True)
-                    + grad_out * C_n
-                )
-                passed = decay * grad
-                through_decay = tl.where(seen, passed * before, 0.0)
+                grad = grad_out * C_n
+                grad += _states_before(decay, decay * grad, grad_state, is_last, True)
+                sum_B = tl.where(seen_t, tl.sum(grad * drive, 1), 0.0)
                 grad_drive += grad * B_n
+                grad *= decay
+                through_decay = tl.where(seen_t[:, None], grad * before, 0.0)
                 grad_step += through_decay * A_n[None, :]
 
                 sum_A = tl.sum(through_decay * step, 0)
                 tl.store(grad_A + of_part, tl.load(grad_A + of_part, real_c, 0.0) + sum_A, real_c)
-                of_block = (tl.program_id(1) * rows * steps + at + k) * states + n
-                sum_B = tl.where(seen_t, tl.sum(grad * drive, 1), 0.0)
-                sum_C = tl.where(seen_t, tl.sum(grad_out * after, 1), 0.0)
-                tl.store(grad_B + of_block, sum_B, real_t)
-                tl.store(grad_C + of_block, sum_C, real_t)
-                grad_state = tl.sum(tl.where(is_first, passed, 0.0), 0)
+                of_block = (block * rows * steps + at) * states + n
+                tl.store(grad_B + of_block + k * states, sum_B, real_t)
+                tl.store(grad_C + of_block + k * states, sum_C, real_t)
+                grad_state = tl.sum(tl.where(is_first, grad, 0.0), 0)
                 if chunk > 0:
                     tl.store(carry + of_part, grad_state, real_c)
                 elif grad_initial is not None:
                     tl.store(grad_initial + of_row, grad_state, real_c)
 
+            # Loaded once more, because all this did not fit into registers beside the states.
+            u_k = tl.load(u + here + later, seen, 0.0).to(tl.float32)
             sum_D += tl.sum(grad_out * u_k, 0)
-            grad_u_k = tl.where(seen, grad_drive * step + grad_out * D_c[None, :], 0.0)
-            tl.store(grad_u + here + tile, grad_u_k, real)
+            grad_u_k = grad_drive * step + grad_out * D_c[None, :]
+            tl.store(grad_u + here + later, tl.where(seen, grad_u_k, 0.0), real)
             grad_raw = tl.where(seen, grad_step + grad_drive * u_k, 0.0)
             if SOFTPLUS:
+                raw = tl.load(delta + here + later, seen, 0.0).to(tl.float32) + bias_c[None, :]
                 grad_raw *= tl.sigmoid(raw)
             sum_bias += tl.sum(grad_raw, 0)
-            tl.store(grad_delta + here + tile, grad_raw, real)
+            tl.store(grad_delta + here + later, grad_raw, real)
             if z is not None:
+                z_k = tl.load(z + here + later, seen, 0.0).to(tl.float32)
+                grad_y_k = tl.load(grad_y + here + later, seen, 0.0).to(tl.float32)
                 s = tl.sigmoid(z_k)
-                grad_z_k = grad_y_k * out * s * (1.0 + z_k * (1.0 - s))
-                tl.store(grad_z + here + tile, tl.where(seen, grad_z_k, 0.0), real)
+                grad_z_k = grad_y_k * (out + D_c[None, :] * u_k) * s * (1.0 + z_k * (1.0 - s))
+                tl.store(grad_z + here + later, tl.where(seen, grad_z_k, 0.0), real)
     tl.store(grad_D + part * channels + c, sum_D, real_c)
     tl.store(grad_bias + part * channels + c, sum_bias, real_c)
 
@@ -245,19 +256,21 @@ def forward(
     r"""Writes :obj:`y`, :obj:`last_state` and :obj:`chunks`, the states at the start of every
     chunk of :obj:`chunk` steps but the first."""
     (rows, steps, channels), states = u.shape, A.size(0)
+    block = triton.next_power_of_2(states)
     grid = (triton.cdiv(rows, ROWS), triton.cdiv(channels, CHANNELS))
-    forward_rows[grid](
-        u, delta, A, B, C, D, z, delta_bias, initial_state, _bytes(mask),
-        y, last_state, chunks,
-        rows, ROWS, steps, channels, 1,
-        states, delta_softplus, chunk, triton.next_power_of_2(states), CHANNELS,
-        num_warps=1, enable_fp_fusion=True,
-    )  # fmt: skip
+    with torch.cuda.device_of(u):
+        forward_rows[grid](
+            u, delta, A, B, C, D, z, delta_bias, initial_state, _bytes(mask),
+            y, last_state, chunks,
+            rows, ROWS, steps, 1,
+            channels, states, delta_softplus, chunk, block, CHANNELS,
+            num_warps=min(max(block // STATES_EACH, 1), 8), enable_fp_fusion=True,
+        )  # fmt: skip
 
 
 def backward(
     grad_y: Tensor,
-    grad_last_state: Tensor,
+    grad_last_state: Tensor | None,
     u: Tensor,
     delta: Tensor,
     A: Tensor,
@@ -271,26 +284,28 @@ def backward(
     delta_softplus: bool,
     chunk: int,
     chunks: Tensor,
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor | None, ...]:
     r"""Returns the gradients of the first eight inputs and of the initial state."""
     (rows, steps, channels), states = u.shape, A.size(0)
     rows_each = triton.cdiv(rows, PARTS)
     parts, blocks = triton.cdiv(rows, rows_each), triton.cdiv(channels, CHANNELS)
     grad_u, grad_delta = torch.empty_like(u), torch.empty_like(delta)
-    grad_z = torch.empty_like(u if z is not None else u[:0])
-    grad_initial = torch.empty_like(grad_last_state)
+    grad_z = torch.empty_like(u[:0] if z is None else z)
+    # Without an initial state there is no such gradient, and the kernel is made without it.
+    grad_initial = None if initial_state is None else torch.empty_like(initial_state)
     grad_A = A.new_zeros(parts, states, channels)
     carry = torch.empty_like(grad_A)
     grad_D, grad_bias = (A.new_empty(parts, channels) for _ in range(2))
     grad_B, grad_C = (A.new_empty(blocks, rows, steps, states) for _ in range(2))
-    backward_rows[(parts, blocks)](
-        grad_y, grad_last_state, u, delta, A, B, C, D, z, delta_bias, initial_state,
-        _bytes(mask), chunks,
-        grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_z, grad_bias, grad_initial, carry,
-        rows, rows_each, steps, channels, states, 1,
-        delta_softplus, chunk, min(triton.next_power_of_2(steps), chunk), CHANNELS,
-        num_warps=1, enable_fp_fusion=True,
-    )  # fmt: skip
+    with torch.cuda.device_of(u):
+        backward_rows[(parts, blocks)](
+            grad_y, grad_last_state, u, delta, A, B, C, D, z, delta_bias, initial_state,
+            _bytes(mask), chunks,
+            grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_z, grad_bias, grad_initial,
+            carry, rows, rows_each, steps, 1,
+            channels, states, delta_softplus, chunk, min(triton.next_power_of_2(steps), chunk),
+            CHANNELS, num_warps=1, enable_fp_fusion=True,
+        )  # fmt: skip
     return (
         grad_u, grad_delta, grad_A.sum(0), grad_B.sum(0).to(B.dtype), grad_C.sum(0).to(C.dtype),
         grad_D.sum(0), grad_z, grad_bias.sum(0), grad_initial,

@@ -1,10 +1,14 @@
-"""Compiles the Triton kernels for GPUs that are not here: python compile_for_gpu.py FOLDER.
+"""Compiles the Triton kernels for GPUs that are not here and prints what each takes:
+python compile_for_gpu.py.
 
 A process of its own, because a process that interprets kernels cannot compile them.
 """
 
+import itertools
+import re
+import subprocess
 import sys
-from pathlib import Path
+import tempfile
 from typing import Any
 
 import triton
@@ -13,29 +17,36 @@ from triton.compiler import ASTSource
 
 from pyg_stmamba.ops.kernels import causal_conv1d_gpu, selective_scan_gpu
 
-OPTIONAL = {"z", "initial", "mask", "grad_z", "grad_initial"}
-BFLOAT16 = {"u", "delta", "B", "C", "z", "x", "y", "grad_y", "grad_u", "grad_z", "grad_x"}
-NUMBERS = {"rows", "rows_each", "steps", "channels", "states", "stride"}
+OPTIONAL = {"z", "initial", "mask", "grad_last", "grad_z", "grad_initial"}
+SHORT = {"u", "delta", "B", "C", "z", "x", "y"}
+SHORT |= {f"grad_{name}" for name in ("u", "delta", "z", "x", "y")}
+NUMBERS = {"rows", "rows_each", "steps", "channels", "stride"}
 
-SCAN = {"SOFTPLUS": True, "CHUNK": 16, "BLOCK_C": selective_scan_gpu.CHANNELS}
+SCAN = {
+    "channels": 128,
+    "SOFTPLUS": True,
+    "CHUNK": 16,
+    "BLOCK_C": selective_scan_gpu.CHANNELS,
+}
 CONV = {
-    "WIDTH": 4,
     "SILU": True,
     "BLOCK_T": causal_conv1d_gpu.STEPS,
     "BLOCK_C": causal_conv1d_gpu.CHANNELS,
 }
 KERNELS: tuple[tuple[Any, dict[str, Any], int], ...] = (
-    (selective_scan_gpu.forward_rows, {**SCAN, "STATES": 16, "BLOCK_N": 16}, 1),
-    (selective_scan_gpu.backward_rows, {**SCAN, "BLOCK_T": 16}, 1),
-    (causal_conv1d_gpu.forward_tiles, CONV, 4),
-    (causal_conv1d_gpu.backward_tiles, {**CONV, "BLOCK_K": 4}, 4),
+    (selective_scan_gpu.forward_rows, {**SCAN, "states": 16, "BLOCK_N": 16}, 1),
+    (selective_scan_gpu.forward_rows, {**SCAN, "states": 64, "BLOCK_N": 64}, 4),
+    (selective_scan_gpu.backward_rows, {**SCAN, "states": 16, "BLOCK_T": 16}, 1),
+    (causal_conv1d_gpu.forward_tiles, {**CONV, "WIDTH": 4}, 4),
+    (causal_conv1d_gpu.backward_tiles, {**CONV, "WIDTH": 4, "BLOCK_K": 4}, 8),
 )
 
 
 def compile_kernel(
-    function: Any, constants: dict[str, Any], warps: int, full: bool, architecture: int
+    function: Any, constants: dict[str, Any], warps: int, full: bool, short: bool, capability: int
 ) -> str:
-    """Returns the PTX, with all optional inputs or without any."""
+    """Returns the registers and the bytes of stack (spilled registers) of a thread, with all
+    optional inputs or without any, with tensors in bfloat16 or in float32."""
     names = function.arg_names
     absent = {} if full else {name: None for name in names if name in OPTIONAL}
     constants = constants | absent
@@ -45,21 +56,31 @@ def compile_kernel(
             return "constexpr"
         if name in NUMBERS:
             return "i32"
-        return "*u8" if name == "mask" else "*bf16" if name in BFLOAT16 else "*fp32"
+        return "*u8" if name == "mask" else "*bf16" if short and name in SHORT else "*fp32"
 
+    types = {name: type_of(name) for name in names}
     values = {(names.index(name),): value for name, value in constants.items()}
-    source = ASTSource(function, {name: type_of(name) for name in names}, values)
-    target = GPUTarget("cuda", architecture, 32)
-    options = {"num_warps": warps, "enable_fp_fusion": True}
-    made = triton.compile(source, target=target, options=options)
-    assert made.asm["cubin"]
-    return made.asm["ptx"]
+    aligned = [name for name in names if types[name].startswith("*")]
+    attributes = {(names.index(name),): [["tt.divisibility", 16]] for name in aligned}
+    made = triton.compile(
+        ASTSource(function, types, values, attributes),
+        target=GPUTarget("cuda", capability, 32),
+        options={"num_warps": warps, "enable_fp_fusion": True},
+    )
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(made.asm["cubin"])
+        file.flush()
+        command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
+        usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
+    assert found is not None, usage
+    return f"registers {found[1]} stack {found[2]}"
 
 
 if __name__ == "__main__":
     for kernel, fixed, num_warps in KERNELS:
-        for with_all in (True, False):
-            for sm in (80, 90):
-                ptx = compile_kernel(kernel, fixed, num_warps, with_all, sm)
-                name = f"{kernel.__name__}-sm{sm}-{'full' if with_all else 'bare'}.ptx"
-                (Path(sys.argv[1]) / name).write_text(ptx)
+        for with_all, in_bfloat16, sm in itertools.product((True, False), (True, False), (80, 90)):
+            taken = compile_kernel(kernel, fixed, num_warps, with_all, in_bfloat16, sm)
+            name = f"{kernel.__name__} {'full' if with_all else 'bare'}"
+            dtype = "bf16" if in_bfloat16 else "fp32"
+            sys.stdout.write(f"{name} {dtype} sm_{sm} {taken}\n")
