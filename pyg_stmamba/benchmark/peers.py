@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyg_stmamba.ops import causal_conv1d, selective_scan
 from pyg_stmamba.ops.backend import missing
 
 from .contender import OURS, Layout
@@ -94,6 +95,14 @@ def mamba_ssm_scan(**inputs: Tensor) -> Tensor:
     return module.selective_scan_fn(**inputs, delta_softplus=True)
 
 
+def triton_scan(**inputs: Any) -> Any:
+    return selective_scan(**inputs, delta_softplus=True, implementation="triton")
+
+
+def triton_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Any:
+    return causal_conv1d(x, weight, bias, "silu", implementation="triton")
+
+
 def torch_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     channels, width = weight.shape
     y = F.conv1d(x, weight.unsqueeze(1), bias, padding=width - 1, groups=channels)
@@ -127,15 +136,19 @@ def mamba_ssm_mamba(channels: int) -> nn.Module:
 
 
 _CONV_LAYOUT = {name: TIME_LAST[name] for name in ("x", "y")}
+_TRITON = ("triton", "jit")
 _MAMBA_SSM = ("mamba_ssm.ops.selective_scan_interface", "selective_scan_cuda")
 
 SCANS = (
     Peer("mamba-ssm", mamba_ssm_scan, TIME_LAST, _MAMBA_SSM, ("cuda",), one_pass=True),
+    # Our own, as long as it is chosen by name only.
+    Peer("triton", triton_scan, OURS, _TRITON, ("cuda",), one_pass=True),
     Peer("torch loop", loop_scan),
     Peer("torch loop, compiled", compiled_loop_scan, devices=("cuda",), most_steps=16),
     Peer("mambapy", mambapy_scan, needs=("mambapy.pscan", "pscan"), devices=("cpu",)),
 )
 CONVS = (
+    Peer("triton", triton_conv, OURS, _TRITON, ("cuda",), one_pass=True),
     Peer("torch conv1d", torch_conv, _CONV_LAYOUT, one_pass=True),
     Peer(
         "causal-conv1d",

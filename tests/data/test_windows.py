@@ -261,6 +261,8 @@ def test_bad_input():
         Windows(graph, 4, 3, target_channels=(2,))
     with pytest.raises(ValueError, match=r"got \(\)"):
         Windows(graph, 4, 3, target_channels=())
+    with pytest.raises(ValueError, match=r"profile must be \[N, T, C_y\] = .*, 10, 1\], got .*, 9"):
+        Windows(graph, 4, 3, profile=graph.x[:, :9, :1])
     with pytest.raises(ValueError, match="stride must be at least 1, got 0"):
         Windows(graph, 4, 3, stride=0)
     with pytest.raises(ValueError, match=r"from 0 to 3 for 10 steps .* got 0 to 4"):

@@ -140,6 +140,23 @@ def test_streaming_equals_the_whole(graph, windows):
         build(graph).prefill(x, graph.edge_index, graph.edge_attr)
 
 
+def test_streaming_equals_the_whole_with_time_and_profile(graph):
+    model = build(graph, readout="last", weekly_profile=True)
+    x, hours = graph.x[:, 160:171], torch.arange(160, 171)
+    times = {"time_of_day": hours % 24 / 24, "day_of_week": hours // 24 % 7}
+    whole = model(x, graph.edge_index, graph.edge_attr, **times)
+    state = None
+    for part in torch.arange(11).split([4, 1, 6]):
+        now = {name: value[part] for name, value in times.items()}
+        forecast, state = model.prefill(x[:, part], graph.edge_index, graph.edge_attr, state, **now)
+    torch.testing.assert_close(forecast, whole, rtol=1e-5, atol=1e-5)
+    state = None
+    for step, instant in enumerate(x.unbind(1)):
+        now = {name: value[step] for name, value in times.items()}
+        forecast, state = model.step(instant, graph.edge_index, graph.edge_attr, state, **now)
+    torch.testing.assert_close(forecast, whole, rtol=1e-5, atol=1e-5)
+
+
 def test_spatial_operators_may_differ_from_layer_to_layer(graph, windows):
     model = build(graph, spatial=["gat", "attention"], num_layers=3)
     kinds = [type(block.spatial).__name__ for block in model.blocks]

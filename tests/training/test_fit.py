@@ -7,8 +7,10 @@ import torch
 import yaml
 from lightning.pytorch import Callback
 
+from pyg_stmamba.models.weekly_profile import WeeklyProfile
 from pyg_stmamba.training import evaluate, fit, load_forecaster
 from pyg_stmamba.training.fit import seconds_of
+from pyg_stmamba.training.forecast_data import windows_of
 
 OPTIONS = {"max_epochs": 4, "batch_size": 16, "progress": False, "baselines": False}
 
@@ -93,6 +95,33 @@ def test_more_epochs_can_be_added_to_a_finished_run(graph, protocol, make_model,
         **{**options, "max_epochs": 3},
     )
     assert again.metrics["test"] == whole.metrics["test"]
+
+
+def test_the_weekly_profile_is_fitted_and_given_without_its_week(
+    graph, protocol, make_model, tmp_path
+):
+    given = []
+    model = make_model(graph, weekly_profile=True, time_embedding=False)
+    forward = model.encoder.forward
+
+    def spy(x, x_mask, time_of_day, day_of_week, batch, profile):
+        given.append((model.training, profile))
+        return forward(x, x_mask, time_of_day, day_of_week, batch, profile)
+
+    model.encoder.forward = spy
+    result = fit(model, graph, protocol, out=tmp_path, **{**OPTIONS, "max_epochs": 1})
+    assert {training: profile is not None for training, profile in given} == {
+        True: True,
+        False: False,
+    }
+    del model.encoder.forward
+    train = windows_of(graph, protocol)["train"]
+    expected = WeeklyProfile(smoothing=10).fit(train).mean
+    assert torch.equal(result.model.weekly_profile.mean, expected)
+    loaded = load_forecaster(tmp_path).model
+    assert torch.equal(loaded.weekly_profile.mean, expected)
+    window = windows_of(graph, protocol)["test"][0]
+    assert torch.equal(loaded(window), result.model(window))
 
 
 def test_what_a_run_leaves_behind(graph, protocol, make_model, tmp_path, capsys):
