@@ -40,7 +40,7 @@ def _fused_attention(
     def columns(x: Tensor | None) -> Tensor | None:
         return None if x is None else x.flatten(1).contiguous()
 
-    out, attention = _forward(
+    out, attention, _ = _forward(
         value.flatten(1, 2).contiguous(),
         columns(source_logit),
         columns(target_logit),
@@ -49,6 +49,9 @@ def _fused_attention(
         rowptr,
         source,
         permutation,
+        None,
+        None,
+        None,
         value.size(2),
         negative_slope,
         scale,
@@ -69,18 +72,21 @@ def _forward(
     rowptr: Tensor,
     source: Tensor,
     permutation: Tensor,
+    outgoing_rowptr: Tensor | None,
+    outgoing_target: Tensor | None,
+    outgoing_permutation: Tensor | None,
     heads: int,
     negative_slope: float,
     scale: float,
     return_attention: bool,
     device: str,
-) -> tuple[Tensor, Tensor]:
-    out, attention = _outputs(value, target_logit, source, return_attention)
+) -> tuple[Tensor, Tensor, Tensor]:
+    out, attention, log_sum = _outputs(value, target_logit, source, return_attention)
     load_kernel("graph_attention", device).forward(
         value, source_logit, target_logit, edge_logit, keep, rowptr, source, permutation,
-        heads, negative_slope, scale, out, attention,
+        heads, negative_slope, scale, out, attention, log_sum,
     )  # fmt: skip
-    return out, attention
+    return out, attention, log_sum
 
 
 @_forward.register_fake
@@ -93,19 +99,22 @@ def _(
     rowptr: Tensor,
     source: Tensor,
     permutation: Tensor,
+    outgoing_rowptr: Tensor | None,
+    outgoing_target: Tensor | None,
+    outgoing_permutation: Tensor | None,
     heads: int,
     negative_slope: float,
     scale: float,
     return_attention: bool,
     device: str,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     return _outputs(value, target_logit, source, return_attention)
 
 
 @torch.library.custom_op("pyg_stmamba::fused_attention_backward", mutates_args=())
 def _backward(
     grad_out: Tensor,
-    grad_attention: Tensor,
+    grad_attention: Tensor | None,
     value: Tensor,
     source_logit: Tensor,
     target_logit: Tensor,
@@ -114,14 +123,20 @@ def _backward(
     rowptr: Tensor,
     source: Tensor,
     permutation: Tensor,
+    outgoing_rowptr: Tensor | None,
+    outgoing_target: Tensor | None,
+    outgoing_permutation: Tensor | None,
+    out: Tensor,
+    log_sum: Tensor,
     heads: int,
     negative_slope: float,
     scale: float,
     device: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return load_kernel("graph_attention", device).backward(
-        grad_out.contiguous(), grad_attention.contiguous(),
+        grad_out.contiguous(), None if grad_attention is None else grad_attention.contiguous(),
         value, source_logit, target_logit, edge_logit, keep, rowptr, source, permutation,
+        (outgoing_rowptr, outgoing_target, outgoing_permutation), out, log_sum,
         heads, negative_slope, scale,
     )  # fmt: skip
 
@@ -129,7 +144,7 @@ def _backward(
 @_backward.register_fake
 def _(
     grad_out: Tensor,
-    grad_attention: Tensor,
+    grad_attention: Tensor | None,
     value: Tensor,
     source_logit: Tensor,
     target_logit: Tensor,
@@ -138,6 +153,11 @@ def _(
     rowptr: Tensor,
     source: Tensor,
     permutation: Tensor,
+    outgoing_rowptr: Tensor | None,
+    outgoing_target: Tensor | None,
+    outgoing_permutation: Tensor | None,
+    out: Tensor,
+    log_sum: Tensor,
     heads: int,
     negative_slope: float,
     scale: float,
@@ -149,16 +169,20 @@ def _(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, heads, negative_slope, scale, ctx.return_attention, device = inputs
+    *tensors, heads, negative_slope, scale, _, device = inputs
+    out, _, log_sum = output
     ctx.options = (heads, negative_slope, scale, device)
-    ctx.save_for_backward(*tensors)
+    ctx.save_for_backward(*tensors, out, log_sum)
+    ctx.set_materialize_grads(False)
 
 
-def _differentiate(ctx: Any, grad_out: Tensor, grad_attention: Tensor) -> tuple[Tensor | None, ...]:
-    if not ctx.return_attention:
-        grad_attention = grad_out.new_empty(0, 0)
+def _differentiate(
+    ctx: Any, grad_out: Tensor | None, grad_attention: Tensor | None, _: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    if grad_out is None:
+        grad_out = torch.zeros_like(ctx.saved_tensors[-2])
     *grads, grad_edge = _backward(grad_out, grad_attention, *ctx.saved_tensors, *ctx.options)
-    return *grads, None if ctx.saved_tensors[3] is None else grad_edge, *[None] * 9
+    return *grads, None if ctx.saved_tensors[3] is None else grad_edge, *[None] * 12
 
 
 _forward.register_autograd(_differentiate, setup_context=_setup_context)
@@ -166,7 +190,8 @@ _forward.register_autograd(_differentiate, setup_context=_setup_context)
 
 def _outputs(
     value: Tensor, target_logit: Tensor, source: Tensor, return_attention: bool
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     out = value.new_empty(*target_logit.shape, value.size(-1))
     shape = (source.size(0), target_logit.size(1)) if return_attention else (0, 0)
-    return out, target_logit.new_empty(shape)
+    log_sum = torch.empty_like(target_logit, dtype=torch.float32)
+    return out, value.new_empty(shape), log_sum

@@ -80,10 +80,10 @@ def _softmax(  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True, fastmath=_FLAGS, error_model="numpy")
 def forward_columns(  # type: ignore[no-untyped-def]
     start, stop, value, source_logit, target_logit, edge_logit, keep, rowptr, source, permutation,
-    options, out, attention,
+    options, out, attention, log_sum,
 ):  # fmt: skip
     targets, channels = target_logit.shape[0], value.shape[2]
-    zero = np.float32(0.0)
+    zero, tiny, infinity = np.float32(0.0), np.float32(1.2e-38), np.float32(np.inf)
     degree = 0
     for i in range(targets):
         degree = max(degree, rowptr[i + 1] - rowptr[i])
@@ -102,6 +102,10 @@ def forward_columns(  # type: ignore[no-untyped-def]
                 i, first, last, begin, end, source, permutation, source_logit, target_logit,
                 edge_logit, options, raw, weight, highest, total,
             )  # fmt: skip
+            for q in range(size):
+                # Infinity gives the weight 0 to what a target without open edges has.
+                shut = total[q] <= tiny
+                log_sum[i, begin + q] = infinity if shut else highest[q] + np.log(total[q])
             for k in range(last - first):
                 weight_k, e = weight[k], permutation[first + k]
                 if options.keep:
@@ -199,15 +203,17 @@ def forward(
     scale: float,
     out: Tensor,
     attention: Tensor,
+    log_sum: Tensor,
 ) -> None:
-    r"""Writes :obj:`out` and, unless it is empty, :obj:`attention`."""
+    r"""Writes :obj:`out`, the logarithm of every sum of exponentials and, unless it is empty,
+    :obj:`attention`."""
     inputs = _inputs(
         value, source_logit, target_logit, edge_logit, keep, rowptr, source, permutation
     )
     options = _options(
         target_logit, edge_logit, keep, heads, negative_slope, scale, attention.numel() > 0
     )
-    outputs = [array(out), array(attention)]
+    outputs = [array(out), array(attention), array(log_sum)]
     over_ranges(
         target_logit.size(1),
         lambda _, start, stop: forward_columns(start, stop, *inputs, options, *outputs),
@@ -216,7 +222,7 @@ def forward(
 
 def backward(
     grad_out: Tensor,
-    grad_attention: Tensor,
+    grad_attention: Tensor | None,
     value: Tensor,
     source_logit: Tensor,
     target_logit: Tensor,
@@ -225,18 +231,22 @@ def backward(
     rowptr: Tensor,
     source: Tensor,
     permutation: Tensor,
+    outgoing: tuple[Tensor | None, ...],
+    out: Tensor,
+    log_sum: Tensor,
     heads: int,
     negative_slope: float,
     scale: float,
 ) -> tuple[Tensor, ...]:
-    r"""Returns the gradients of the first four inputs."""
+    r"""Returns the gradients of :obj:`value`, the logits of the sources, of the targets and of the
+    edges; outgoing edges are not needed."""
     inputs = _inputs(
         value, source_logit, target_logit, edge_logit, keep, rowptr, source, permutation
     )
     options = _options(
-        target_logit, edge_logit, keep, heads, negative_slope, scale, grad_attention.numel() > 0
+        target_logit, edge_logit, keep, heads, negative_slope, scale, grad_attention is not None
     )
-    given = [array(grad_out), array(grad_attention)]
+    given = [array(grad_out), array(grad_attention, rank=2)]
     grads = [torch.empty_like(x) for x in (value, source_logit, target_logit)]
     outputs = [array(x) for x in grads]
     # The threads share the columns; one logit for all the slices of an edge they sum apart.
