@@ -1,12 +1,12 @@
-r"""Graph attention by a kernel that passes once over the edges of every target."""
+r"""Graph attention by a kernel that passes once over the edges of every node."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .kernel import load_kernel, reasons_against_cpu_kernel
-from .neighborhood import neighborhood
+from .kernel import load_kernel, reasons_against_cpu_kernel, reasons_against_gpu_kernel
+from .neighborhood import neighborhood, outgoing_edges
 
 
 def fused_attention_on_cpu(value: Tensor, *others: Any) -> tuple[Tensor, Tensor | None]:
@@ -23,6 +23,17 @@ def reasons_against_fused_attention_on_cpu(value: Tensor, *others: Any) -> list[
     return reasons_against_cpu_kernel("graph_attention", value)
 
 
+def fused_attention_on_gpu(value: Tensor, *others: Any) -> tuple[Tensor, Tensor | None]:
+    r"""The sums of :func:`~pyg_stmamba.ops.graph_attention` on a GPU, in float32 between the
+    memory and the memory."""
+    return _fused_attention("gpu", value, *others)
+
+
+def reasons_against_fused_attention_on_gpu(value: Tensor, *others: Any) -> list[str]:
+    r"""Why :func:`fused_attention_on_gpu` cannot run on these tensors."""
+    return reasons_against_gpu_kernel("graph_attention", value)
+
+
 def _fused_attention(
     device: str,
     value: Tensor,
@@ -36,6 +47,9 @@ def _fused_attention(
     return_attention: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     rowptr, source, _, permutation = neighborhood(edge_index, target_logit.size(0))
+    # The kernel on a GPU alone walks over them, and only back.
+    needed = device == "gpu" and torch.is_grad_enabled()
+    outgoing = outgoing_edges(edge_index, value.size(0)) if needed else (None, None, None)
 
     def columns(x: Tensor | None) -> Tensor | None:
         return None if x is None else x.flatten(1).contiguous()
@@ -49,9 +63,7 @@ def _fused_attention(
         rowptr,
         source,
         permutation,
-        None,
-        None,
-        None,
+        *outgoing,
         value.size(2),
         negative_slope,
         scale,
@@ -126,7 +138,7 @@ def _backward(
     outgoing_rowptr: Tensor | None,
     outgoing_target: Tensor | None,
     outgoing_permutation: Tensor | None,
-    out: Tensor,
+    out: Tensor | None,
     log_sum: Tensor,
     heads: int,
     negative_slope: float,
@@ -156,7 +168,7 @@ def _(
     outgoing_rowptr: Tensor | None,
     outgoing_target: Tensor | None,
     outgoing_permutation: Tensor | None,
-    out: Tensor,
+    out: Tensor | None,
     log_sum: Tensor,
     heads: int,
     negative_slope: float,
@@ -172,17 +184,19 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     *tensors, heads, negative_slope, scale, _, device = inputs
     out, _, log_sum = output
     ctx.options = (heads, negative_slope, scale, device)
-    ctx.save_for_backward(*tensors, out, log_sum)
+    # The kernel on a CPU alone needs the output.
+    ctx.save_for_backward(*tensors, out if device == "cpu" else None, log_sum)
     ctx.set_materialize_grads(False)
 
 
 def _differentiate(
-    ctx: Any, grad_out: Tensor | None, grad_attention: Tensor | None, _: Tensor | None
+    ctx: Any, grad_out: Tensor | None, grad_attention: Tensor | None, grad_log_sum: Tensor | None
 ) -> tuple[Tensor | None, ...]:
+    value, _, target_logit, edge_logit, *_ = ctx.saved_tensors
     if grad_out is None:
-        grad_out = torch.zeros_like(ctx.saved_tensors[-2])
+        grad_out = value.new_zeros(*target_logit.shape, value.size(-1))
     *grads, grad_edge = _backward(grad_out, grad_attention, *ctx.saved_tensors, *ctx.options)
-    return *grads, None if ctx.saved_tensors[3] is None else grad_edge, *[None] * 12
+    return *grads, None if edge_logit is None else grad_edge, *[None] * 12
 
 
 _forward.register_autograd(_differentiate, setup_context=_setup_context)

@@ -9,7 +9,12 @@ from torch import Tensor
 
 from .backend import Implementation, choose, missing, no_reasons
 from .edge_attention import edge_attention
-from .fused_attention import fused_attention_on_cpu, reasons_against_fused_attention_on_cpu
+from .fused_attention import (
+    fused_attention_on_cpu,
+    fused_attention_on_gpu,
+    reasons_against_fused_attention_on_cpu,
+    reasons_against_fused_attention_on_gpu,
+)
 from .neighborhood import check_edge_index
 
 
@@ -175,6 +180,8 @@ def _reasons_against_torch_scatter(value: Tensor, *others: Any) -> list[str]:
 IMPLEMENTATIONS = (
     Implementation("numba", fused_attention_on_cpu, reasons_against_fused_attention_on_cpu),
     Implementation("torch", edge_attention, no_reasons),
+    # By name alone, as long as it has not been measured on a GPU.
+    Implementation("triton", fused_attention_on_gpu, reasons_against_fused_attention_on_gpu),
     Implementation("torch_scatter", _run_torch_scatter, _reasons_against_torch_scatter),
     Implementation("reference", graph_attention_reference, no_reasons),
 )

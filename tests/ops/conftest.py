@@ -12,6 +12,6 @@ def triton_device(monkeypatch) -> str:
     if torch.cuda.is_available():
         return "cuda"
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    for op in ("causal_conv1d", "selective_scan"):
+    for op in ("causal_conv1d", "graph_attention", "selective_scan"):
         importlib.import_module(f"pyg_stmamba.ops.kernels.{op}_gpu")
     return "cpu"

@@ -406,7 +406,7 @@ def test_very_many_nodes():
         ({"edge_logit": torch.ones(30, 2, 2)}, r"edge_logit must be \[30, 2\] or broadcast"),
         ({"edge_logit": torch.ones(29, 3, 2)}, r"edge_logit must be \[30, 2\] or broadcast"),
         ({"dropout": 1.5}, r"dropout must be a probability between 0 and 1, got 1.5"),
-        ({"implementation": "dgl"}, r"unknown implementation 'dgl'.*'torch', 'torch_scatter'"),
+        ({"implementation": "dgl"}, r"unknown implementation 'dgl'.*'triton', 'torch_scatter'"),
     ],
 )
 def test_bad_input(change, message):
