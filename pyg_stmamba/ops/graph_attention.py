@@ -130,7 +130,7 @@ def graph_attention_reference(
     # Where all logits are -inf (or there is no edge) the weights are 0.
     weight = torch.exp(logit - highest.masked_fill(highest == -torch.inf, 0)[target])
     total = torch.zeros_like(highest).index_add(0, target, weight)
-    attention = weight / total.clamp(min=torch.finfo(wide).tiny)[target]
+    attention = weight / total.masked_fill(total == 0, 1)[target]
     if keep is not None:
         attention = attention * keep * scale
 
@@ -162,7 +162,7 @@ def _run_torch_scatter(
     highest = scatter(logit.detach(), target, dim=0, dim_size=num_targets, reduce="max")
     weight = torch.exp(logit - highest.masked_fill(highest == -torch.inf, 0)[target])
     total = scatter(weight, target, dim=0, dim_size=num_targets, reduce="sum")
-    attention = weight / total.clamp(min=torch.finfo(wide).tiny)[target]
+    attention = weight / total.masked_fill(total == 0, 1)[target]
     if keep is not None:
         attention = attention * keep * scale
 

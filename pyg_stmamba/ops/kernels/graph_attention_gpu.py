@@ -56,8 +56,10 @@ def _edge_places(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     r"""How many logits an edge has of its own, and which of them the columns of a program take."""
     if PER_SLICE:
-        return slices * heads, first + place
-    return heads, tl.arange(0, BLOCK_S * BLOCK_H) % BLOCK_H
+        own, edge_place = slices * heads, first + place
+    else:
+        own, edge_place = heads, tl.arange(0, BLOCK_S * BLOCK_H) % BLOCK_H
+    return own, edge_place
 
 
 @triton.jit

@@ -15,12 +15,16 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from pyg_stmamba.ops.kernels import causal_conv1d_gpu, selective_scan_gpu
+from pyg_stmamba.ops.kernels import causal_conv1d_gpu, graph_attention_gpu, selective_scan_gpu
 
 OPTIONAL = {"z", "initial", "mask", "grad_last", "grad_z", "grad_initial"}
-SHORT = {"u", "delta", "B", "C", "z", "x", "y"}
-SHORT |= {f"grad_{name}" for name in ("u", "delta", "z", "x", "y")}
-NUMBERS = {"rows", "rows_each", "steps", "channels", "stride"}
+OPTIONAL |= {"edge_logit", "keep", "attention", "grad_attention", "grad_edge"}
+SHORT = {"u", "delta", "B", "C", "z", "x", "y", "value", "out", "attention"}
+SHORT |= {"source_logit", "target_logit", "edge_logit", "grad_source", "grad_target"}
+SHORT |= {f"grad_{name}" for name in ("u", "delta", "z", "x", "y", "value", "out", "attention")}
+NUMBERS = {"rows", "rows_each", "steps", "channels", "stride", "nodes", "slices", "edges"}
+POINTERS = {"mask": "*u8", "keep": "*u8"}
+POINTERS |= dict.fromkeys(("rowptr", "source", "target", "permutation"), "*i64")
 
 SCAN = {
     "channels": 128,
@@ -33,12 +37,37 @@ CONV = {
     "BLOCK_T": causal_conv1d_gpu.STEPS,
     "BLOCK_C": causal_conv1d_gpu.CHANNELS,
 }
+ATTENTION = {
+    "heads": 4,
+    "channels": 16,
+    "PER_SLICE": False,
+    "BLOCK_S": 16,
+    "BLOCK_H": 4,
+    "BLOCK_C": 16,
+}
+BY_SLICE_AND_WIDE = {
+    "heads": 3,
+    "channels": 65,
+    "PER_SLICE": True,
+    "BLOCK_S": 2,
+    "BLOCK_H": 4,
+    "BLOCK_C": 128,
+}
 KERNELS: tuple[tuple[Any, dict[str, Any], int], ...] = (
     (selective_scan_gpu.forward_rows, {**SCAN, "states": 16, "BLOCK_N": 16}, 1),
     (selective_scan_gpu.forward_rows, {**SCAN, "states": 64, "BLOCK_N": 64}, 4),
     (selective_scan_gpu.backward_rows, {**SCAN, "states": 16, "BLOCK_T": 16}, 1),
     (causal_conv1d_gpu.forward_tiles, {**CONV, "WIDTH": 4}, 4),
     (causal_conv1d_gpu.backward_tiles, {**CONV, "WIDTH": 4, "BLOCK_K": 4}, 8),
+    *(
+        (kernel, sizes, 4)
+        for kernel in (
+            graph_attention_gpu.forward_targets,
+            graph_attention_gpu.backward_targets,
+            graph_attention_gpu.backward_sources,
+        )
+        for sizes in (ATTENTION, BY_SLICE_AND_WIDE)
+    ),
 )
 
 
@@ -56,7 +85,9 @@ def compile_kernel(
             return "constexpr"
         if name in NUMBERS:
             return "i32"
-        return "*u8" if name == "mask" else "*bf16" if short and name in SHORT else "*fp32"
+        if name in ("slope", "scale"):
+            return "fp32"
+        return POINTERS.get(name, "*bf16" if short and name in SHORT else "*fp32")
 
     types = {name: type_of(name) for name in names}
     values = {(names.index(name),): value for name, value in constants.items()}
