@@ -141,8 +141,6 @@ def _backward(
     delta_softplus: bool,
     device: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    if grad_last_state is None and device == "cpu":
-        grad_last_state = u.new_zeros(u.size(0), u.size(2), A.size(0), dtype=torch.float32)
     *grads, grad_initial = load_kernel("selective_scan", device).backward(
         grad_y.contiguous(), None if grad_last_state is None else grad_last_state.contiguous(),
         u, delta, A, B, C, D, z, delta_bias, initial_state, mask, delta_softplus,

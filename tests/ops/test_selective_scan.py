@@ -237,12 +237,13 @@ def test_empty_by_default():
 
 @pytest.mark.parametrize("name", FASTER)
 def test_very_many_rows(name):
+    torch.manual_seed(2)  # whose sums do not happen to cancel
     inputs = make_inputs(70_000, steps=2, channels=1, states=2)
     exact = {key: value.detach().double().requires_grad_() for key, value in inputs.items()}
     ours = outputs_and_gradients(inputs, delta_softplus=True, implementation=name)
     right = outputs_and_gradients(exact, delta_softplus=True, implementation="reference")
-    # Sums over all rows too; one float32 term after the other would be off by 1e-5.
-    assert_close(ours, [value.float() for value in right], 3e-6)
+    # Sums over all rows too; one float32 term after the other would be off by 8e-6.
+    assert_close(ours, [value.float() for value in right], 2e-6)
 
 
 @pytest.mark.parametrize("name", ON_CPU)
@@ -309,7 +310,7 @@ def test_compile(name):
 
 
 @pytest.mark.parametrize("trainable", [True, False])
-@pytest.mark.parametrize("name", ["torch", None])
+@pytest.mark.parametrize("name", ["torch", pytest.param(None, marks=pytest.mark.choice)])
 def test_export(name, trainable):
     class Scan(torch.nn.Module):
         def __init__(self):
@@ -458,6 +459,7 @@ def cuda_inputs(dtype=torch.float32, states=3):
     return {"u": u, "delta": u, "A": A, "B": B, "C": B}
 
 
+@pytest.mark.choice
 def test_mamba_ssm_is_chosen_on_a_gpu(mamba_ssm):
     entry = IMPLEMENTATIONS[0]
     with FakeTensorMode():

@@ -1,9 +1,9 @@
 r"""Graph attention in one pass over the edges of every target on a CPU.
 
 Slices (all that lies between nodes and heads) are independent, so threads share them out, and no
-two write to the same place. A block of slices at a time keeps what a target needs in the cache;
-nothing of size edges x channels is ever stored. A head of a slice is one column: arrays are
-:obj:`[nodes, columns, channels]` and :obj:`[edges, columns]`.
+two write to the same place. A head of a slice is one column: arrays are
+:obj:`[nodes, columns, channels]` and :obj:`[edges, columns]`. Sixteen columns at a time keep what
+a target needs in the cache; nothing of size edges x channels is ever stored.
 """
 
 from typing import Any, NamedTuple
@@ -13,180 +13,172 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from .arrays import array
+from .arrays import array, memory, zeros
+from .lanes import KERNEL, LANES, fill, higher_of, load, number, put, store, total, where_above
 from .thread_pool import over_ranges
-from .vector_math import exp
+from .vector_math import exp, log
 
-COLUMNS = 128
 
-_FLAGS = {"contract", "reassoc", "nsz", "arcp"}
+class Scratch(NamedTuple):
+    r"""Memory of one thread: of the edges of a target, for sixteen columns."""
+
+    raw: Any
+    weight: Any
+    grad: Any
+    dot: Any
 
 
 class Options(NamedTuple):
-    r"""Which of the optional inputs are there, and how logits are read."""
+    r"""Which of the optional inputs are there, how logits are read, and the sizes."""
 
-    heads: int
     edge_logit: bool
     per_slice: bool
     keep: bool
     attention: bool
-    slope: np.float32
-    scale: np.float32
+    slope: float
+    scale: float
+    heads: int
+    columns: int
+    channels: int
 
 
-@njit(inline="always", fastmath=_FLAGS)
-def _softmax(  # type: ignore[no-untyped-def]
-    i, first, last, begin, end, source, permutation, source_logit, target_logit, edge_logit,
-    options, raw, weight, highest, total,
-):  # fmt: skip
-    size = end - begin
-    low, zero, tiny = np.float32(-np.inf), np.float32(0.0), np.float32(1.2e-38)
-    highest[:] = low
-    total[:] = zero
-    target = target_logit[i, begin:end]
-    for k in range(last - first):
-        sent, raw_k, weight_k = source_logit[source[first + k], begin:end], raw[k], weight[k]
-        for q in range(size):
-            raw_k[q] = sent[q] + target[q]
-        if options.edge_logit:
-            e = permutation[first + k]
-            if options.per_slice:
-                own = edge_logit[e, begin:end]
-                for q in range(size):
-                    raw_k[q] += own[q]
-            else:
-                for q in range(size):
-                    raw_k[q] += edge_logit[e, (begin + q) % options.heads]
-        for q in range(size):
-            x = raw_k[q]
-            weight_k[q] = x if x > zero else x * options.slope
-            highest[q] = max(highest[q], weight_k[q])
-    for k in range(last - first):
-        weight_k = weight[k]
-        for q in range(size):
-            # A logit of minus infinity shuts an edge, and may be all that a target has.
-            shut = weight_k[q] == low
-            w = exp(zero if shut else weight_k[q] - highest[q])
-            weight_k[q] = zero if shut else w
-            total[q] += weight_k[q]
-    for q in range(size):
-        total[q] = tiny if total[q] < tiny else total[q]
-    for k in range(last - first):
-        weight_k = weight[k]
-        for q in range(size):
-            weight_k[q] /= total[q]
+@njit(inline="always")
+def _edge_place(e, begin, edge_logit, edges, options):  # type: ignore[no-untyped-def]
+    r"""Where the logits of an edge stand for the columns from :obj:`begin` on.
+
+    Those that are the same for all slices are repeated over some columns more than a block has,
+    so that each block finds its own from the head on with which it begins.
+    """
+    if options.per_slice:
+        return e * options.columns + begin
+    return e * (edge_logit.size // edges) + begin % options.heads
 
 
-@njit(nogil=True, cache=True, fastmath=_FLAGS, error_model="numpy")
-def forward_columns(  # type: ignore[no-untyped-def]
+@njit(inline="always")
+def _logit(  # type: ignore[no-untyped-def]
+    place, e, begin, width, target, source, source_logit, edge_logit, options
+):
+    r"""The logits of an edge before the LeakyReLU."""
+    raw = target + load(source_logit, source[place] * options.columns + begin, width)
+    if options.edge_logit:
+        at = _edge_place(e, begin, edge_logit, source.size, options)
+        raw += load(edge_logit, at, width)
+    return raw
+
+
+@njit(inline="always")
+def _kept(keep, at, width, options):  # type: ignore[no-untyped-def]
+    return load(keep, at, width) * options.scale if options.keep else fill(1.0)
+
+
+@KERNEL
+def forward_blocks(  # type: ignore[no-untyped-def]
     start, stop, value, source_logit, target_logit, edge_logit, keep, rowptr, source, permutation,
-    options, out, attention, log_sum,
+    options, out, attention, log_sum, weight,
 ):  # fmt: skip
-    targets, channels = target_logit.shape[0], value.shape[2]
-    zero, tiny, infinity = np.float32(0.0), np.float32(1.2e-38), np.float32(np.inf)
-    degree = 0
-    for i in range(targets):
-        degree = max(degree, rowptr[i + 1] - rowptr[i])
-    for begin in range(start, stop, COLUMNS):
-        end = min(begin + COLUMNS, stop)
-        size = end - begin
-        raw = np.empty((degree, size), np.float32)
-        weight = np.empty((degree, size), np.float32)
-        highest = np.empty(size, np.float32)
-        total = np.empty(size, np.float32)
-        for i in range(targets):
+    columns, channels, slope = options.columns, options.channels, options.slope
+    for begin in range(start * LANES, min(stop * LANES, columns), LANES):
+        width = min(LANES, columns - begin)
+        for i in range(rowptr.size - 1):
             first, last = rowptr[i], rowptr[i + 1]
-            out_i = out[i, begin:end]
-            out_i[:] = zero
-            _softmax(
-                i, first, last, begin, end, source, permutation, source_logit, target_logit,
-                edge_logit, options, raw, weight, highest, total,
-            )  # fmt: skip
-            for q in range(size):
-                # Infinity gives the weight 0 to what a target without open edges has.
-                shut = total[q] <= tiny
-                log_sum[i, begin + q] = infinity if shut else highest[q] + np.log(total[q])
+            at_target = i * columns + begin
+            target = load(target_logit, at_target, width)
+            highest = fill(-np.inf)
+            for place in range(first, last):
+                raw = _logit(
+                    place, permutation[place], begin, width, target, source, source_logit,
+                    edge_logit, options,
+                )  # fmt: skip
+                logit = where_above(raw, 0.0, raw, raw * slope)
+                store(weight, (place - first) * LANES, LANES, logit)
+                highest = higher_of(highest, logit)
+            norm = fill(0.0)
             for k in range(last - first):
-                weight_k, e = weight[k], permutation[first + k]
-                if options.keep:
-                    keep_e = keep[e, begin:end]
-                    for q in range(size):
-                        weight_k[q] = weight_k[q] * options.scale if keep_e[q] else zero
+                logit = load(weight, k * LANES, LANES)
+                # A logit of minus infinity shuts an edge, and may be all that a target has.
+                w = where_above(logit, -np.inf, exp(logit - highest), 0.0)
+                store(weight, k * LANES, LANES, w)
+                norm += w
+            # Infinity gives the weight 0 to what a target without open edges has.
+            log_norm = where_above(norm, 0.0, highest + log(norm), np.inf)
+            store(log_sum, at_target, width, log_norm)
+            share = where_above(norm, 0.0, 1.0 / norm, 0.0)
+            for k in range(last - first):
+                at = permutation[first + k] * columns + begin
+                w = load(weight, k * LANES, LANES) * share * _kept(keep, at, width, options)
+                store(weight, k * LANES, LANES, w)
                 if options.attention:
-                    attention[e, begin:end] = weight_k
-                value_k = value[source[first + k], begin:end]
-                for q in range(size):
-                    w = weight_k[q]
-                    for c in range(channels):
-                        out_i[q, c] += w * value_k[q, c]
+                    store(attention, at, width, w)
+            for q in range(width):
+                for c in range(0, channels, LANES):
+                    some = min(LANES, channels - c)
+                    y = fill(0.0)
+                    for k in range(last - first):
+                        at = (source[first + k] * columns + begin + q) * channels + c
+                        y += load(value, at, some) * number(weight, k * LANES + q)
+                    store(out, (at_target + q) * channels + c, some, y)
 
 
-@njit(nogil=True, cache=True, fastmath=_FLAGS, error_model="numpy")
-def backward_columns(  # type: ignore[no-untyped-def]
+@KERNEL
+def backward_blocks(  # type: ignore[no-untyped-def]
     start, stop, grad_out, grad_attention, value, source_logit, target_logit, edge_logit, keep,
-    rowptr, source, permutation, options,
-    grad_value, grad_source, grad_target, grad_edge,
+    rowptr, source, permutation, options, log_sum,
+    grad_value, grad_source, grad_target, grad_edge, scratch,
 ):  # fmt: skip
-    targets, channels = target_logit.shape[0], value.shape[2]
-    zero = np.float32(0.0)
-    degree = 0
-    for i in range(targets):
-        degree = max(degree, rowptr[i + 1] - rowptr[i])
-    for begin in range(start, stop, COLUMNS):
-        end = min(begin + COLUMNS, stop)
-        size = end - begin
-        raw = np.empty((degree, size), np.float32)
-        weight = np.empty((degree, size), np.float32)
-        grad = np.empty((degree, size), np.float32)
-        highest = np.empty(size, np.float32)
-        total = np.empty(size, np.float32)
-        mean = np.empty(size, np.float32)
-        for s in range(value.shape[0]):
-            grad_value[s, begin:end] = zero
-            grad_source[s, begin:end] = zero
-        for i in range(targets):
+    columns, channels, slope = options.columns, options.channels, options.slope
+    raws, weights, grads, dot = scratch
+    for begin in range(start * LANES, min(stop * LANES, columns), LANES):
+        width = min(LANES, columns - begin)
+        for i in range(rowptr.size - 1):
             first, last = rowptr[i], rowptr[i + 1]
-            grad_target_i, received = grad_target[i, begin:end], grad_out[i, begin:end]
-            grad_target_i[:] = zero
-            mean[:] = zero
-            _softmax(
-                i, first, last, begin, end, source, permutation, source_logit, target_logit,
-                edge_logit, options, raw, weight, highest, total,
-            )  # fmt: skip
+            at_target = i * columns + begin
+            target, norm = load(target_logit, at_target, width), load(log_sum, at_target, width)
             for k in range(last - first):
-                weight_k, grad_k = weight[k], grad[k]
-                s, e = source[first + k], permutation[first + k]
-                value_k, grad_value_k = value[s, begin:end], grad_value[s, begin:end]
-                for q in range(size):
-                    factor = np.float32(1.0)
-                    if options.keep:
-                        factor = options.scale if keep[e, begin + q] else zero
-                    w = weight_k[q] * factor
-                    g = zero
-                    for c in range(channels):
-                        g += received[q, c] * value_k[q, c]
-                        grad_value_k[q, c] += w * received[q, c]
-                    if options.attention:
-                        g += grad_attention[e, begin + q]
-                    g *= factor
-                    grad_k[q] = g
-                    mean[q] += g * weight_k[q]
+                e = permutation[first + k]
+                raw = _logit(
+                    first + k, e, begin, width, target, source, source_logit, edge_logit, options
+                )
+                logit = where_above(raw, 0.0, raw, raw * slope)
+                w = where_above(logit, -np.inf, exp(logit - norm), 0.0)
+                store(raws, k * LANES, LANES, raw)
+                store(weights, k * LANES, LANES, w)
+                kept = w * _kept(keep, e * columns + begin, width, options)
+                store(grads, k * LANES, LANES, kept)
             for k in range(last - first):
-                raw_k, weight_k, grad_k = raw[k], weight[k], grad[k]
-                s, e = source[first + k], permutation[first + k]
-                grad_source_k = grad_source[s, begin:end]
-                for q in range(size):
-                    g = (grad_k[q] - mean[q]) * weight_k[q]
-                    g = g if raw_k[q] > zero else g * options.slope
-                    grad_k[q] = g
-                    grad_source_k[q] += g
-                    grad_target_i[q] += g
+                at_source = source[first + k] * columns + begin
+                for q in range(width):
+                    w = number(grads, k * LANES + q)
+                    product = fill(0.0)
+                    for c in range(0, channels, LANES):
+                        some = min(LANES, channels - c)
+                        g = load(grad_out, (at_target + q) * channels + c, some)
+                        at = (at_source + q) * channels + c
+                        product += g * load(value, at, some)
+                        store(grad_value, at, some, load(grad_value, at, some) + g * w)
+                    put(dot, k * LANES + q, total(product))
+            mean = fill(0.0)
+            for k in range(last - first):
+                at = permutation[first + k] * columns + begin
+                g = load(dot, k * LANES, LANES)
+                if options.attention:
+                    g += load(grad_attention, at, width)
+                g *= _kept(keep, at, width, options)
+                store(grads, k * LANES, LANES, g)
+                mean += g * load(weights, k * LANES, LANES)
+            grad_i = fill(0.0)
+            for k in range(last - first):
+                at = k * LANES
+                g = (load(grads, at, LANES) - mean) * load(weights, at, LANES)
+                g = where_above(load(raws, at, LANES), 0.0, g, g * slope)
+                at = source[first + k] * columns + begin
+                store(grad_source, at, width, load(grad_source, at, width) + g)
+                grad_i += g
                 if options.edge_logit:
-                    if options.per_slice:
-                        grad_edge[e, begin:end] = grad_k
-                    else:
-                        for q in range(size):
-                            grad_edge[e, (begin + q) % options.heads] += grad_k[q]
+                    at = _edge_place(
+                        permutation[first + k], begin, edge_logit, source.size, options
+                    )
+                    store(grad_edge, at, width, load(grad_edge, at, width) + g)
+            store(grad_target, at_target, width, grad_i)
 
 
 def forward(
@@ -207,17 +199,17 @@ def forward(
 ) -> None:
     r"""Writes :obj:`out`, the logarithm of every sum of exponentials and, unless it is empty,
     :obj:`attention`."""
-    inputs = _inputs(
-        value, source_logit, target_logit, edge_logit, keep, rowptr, source, permutation
-    )
     options = _options(
-        target_logit, edge_logit, keep, heads, negative_slope, scale, attention.numel() > 0
+        value, target_logit, edge_logit, keep, heads, negative_slope, scale, attention.numel() > 0
     )
-    outputs = [array(out), array(attention), array(log_sum)]
-    over_ranges(
-        target_logit.size(1),
-        lambda _, start, stop: forward_columns(start, stop, *inputs, options, *outputs),
-    )
+    repeated = _repeated(edge_logit, options)
+    inputs = _inputs(value, source_logit, target_logit, repeated, keep, rowptr, source, permutation)
+    outputs, size = [memory(x) for x in (out, attention, log_sum)], _most_edges(rowptr) * LANES
+
+    def work(_: int, start: int, stop: int) -> None:
+        forward_blocks(start, stop, *inputs, options, *outputs, *zeros(size))
+
+    over_ranges(-(-options.columns // LANES), work)
 
 
 def backward(
@@ -240,26 +232,44 @@ def backward(
 ) -> tuple[Tensor, ...]:
     r"""Returns the gradients of :obj:`value`, the logits of the sources, of the targets and of the
     edges; outgoing edges are not needed."""
-    inputs = _inputs(
-        value, source_logit, target_logit, edge_logit, keep, rowptr, source, permutation
-    )
     options = _options(
-        target_logit, edge_logit, keep, heads, negative_slope, scale, grad_attention is not None
-    )
-    given = [array(grad_out), array(grad_attention, rank=2)]
-    grads = [torch.empty_like(x) for x in (value, source_logit, target_logit)]
-    outputs = [array(x) for x in grads]
+        value, target_logit, edge_logit, keep, heads, negative_slope, scale,
+        grad_attention is not None,
+    )  # fmt: skip
+    repeated = _repeated(edge_logit, options)
+    inputs = _inputs(value, source_logit, target_logit, repeated, keep, rowptr, source, permutation)
+    given = [memory(grad_out), memory(grad_attention, value.dtype)]
+    grad_value = torch.zeros_like(value, dtype=torch.float32)
+    grad_source, grad_target = torch.zeros_like(source_logit), torch.empty_like(target_logit)
+    outputs = [memory(x) for x in (grad_value, grad_source, grad_target)]
     # The threads share the columns; one logit for all the slices of an edge they sum apart.
     parts = 1 if options.per_slice else torch.get_num_threads()
-    grad_edge = value.new_zeros(parts, *(edge_logit.shape if edge_logit is not None else (0, 0)))
-    edge_sums = array(grad_edge)
-    over_ranges(
-        target_logit.size(1),
-        lambda part, start, stop: backward_columns(
-            start, stop, *given, *inputs, options, *outputs, edge_sums[min(part, parts - 1)]
-        ),
-    )
-    return *grads, grad_edge.sum(0)
+    grad_edge = log_sum.new_zeros(parts, *(repeated.shape if repeated is not None else (0, 0)))
+    edge_sums, size = array(grad_edge.flatten(1)), _most_edges(rowptr) * LANES
+
+    def work(part: int, start: int, stop: int) -> None:
+        grad_edge_part = edge_sums[min(part, parts - 1)]
+        backward_blocks(
+            start, stop, *given, *inputs, options, memory(log_sum), *outputs, grad_edge_part,
+            Scratch(*zeros(size, size, size, size)),
+        )  # fmt: skip
+
+    over_ranges(-(-options.columns // LANES), work)
+    grads = (grad_value.to(value.dtype), grad_source, grad_target)
+    grad_logit = grad_edge.sum(0)
+    if edge_logit is not None:
+        grad_logit = grad_logit.unflatten(1, (-1, edge_logit.size(1))).sum(1)
+    return *grads, grad_logit
+
+
+def _repeated(edge_logit: Tensor | None, options: Options) -> Tensor | None:
+    if edge_logit is None or options.per_slice:
+        return edge_logit
+    return edge_logit.repeat(1, -(-(LANES + options.heads - 1) // options.heads))
+
+
+def _most_edges(rowptr: Tensor) -> int:
+    return max(1, int(rowptr.diff().max())) if rowptr.numel() > 1 else 1
 
 
 def _inputs(
@@ -272,12 +282,13 @@ def _inputs(
     source: Tensor,
     permutation: Tensor,
 ) -> list[Any]:
-    logits = [array(x, rank=2) for x in (source_logit, target_logit, edge_logit)]
-    kept = array(keep, rank=2, dtype=torch.bool)
-    return [array(value), *logits, kept, *(array(x) for x in (rowptr, source, permutation))]
+    logits = [memory(x) for x in (source_logit, target_logit, edge_logit)]
+    edges = [memory(x) for x in (rowptr, source, permutation)]
+    return [memory(value), *logits, memory(keep, torch.bool), *edges]
 
 
 def _options(
+    value: Tensor,
     target_logit: Tensor,
     edge_logit: Tensor | None,
     keep: Tensor | None,
@@ -287,11 +298,13 @@ def _options(
     attention: bool,
 ) -> Options:
     return Options(
-        heads,
         edge_logit is not None,
         edge_logit is not None and edge_logit.size(1) == target_logit.size(1),
         keep is not None,
         attention,
-        np.float32(negative_slope),
-        np.float32(scale),
+        negative_slope,
+        scale,
+        heads,
+        target_logit.size(1),
+        value.size(2),
     )

@@ -1,9 +1,8 @@
 r"""The selective scan in one pass over the data on a CPU.
 
-Work goes row by row in blocks of channels small enough for the first-level cache. The innermost
-loops run over the channels of a block and are vectorized by LLVM. The backward pass recomputes
-the states of one chunk of steps at a time from the state at the start of the chunk, so that
-nothing of size steps x channels x states is ever stored.
+A row is walked through a chunk of steps at a time, sixteen channels side by side, so that all that
+a chunk takes stays in the first-level cache. The backward pass recomputes the states of a chunk
+from the state at its start, so that nothing of size steps x channels x states is ever stored.
 """
 
 from typing import Any, NamedTuple
@@ -13,203 +12,277 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from .arrays import array
+from .arrays import array, memory, rows, zeros
+from .lanes import KERNEL, LANES, add_number, fill, load, number, store, total
 from .thread_pool import over_ranges
-from .vector_math import exp, sigmoid, softplus
-
-BLOCK = 128
+from .vector_math import LOG2_E, exp2, sigmoid, softplus
 
 # Rows whose gradients are summed before they are added to the sums of all rows: a float32 sum of
 # very many terms, one after the other, would lose digits.
 ROWS_AT_ONCE = 256
 
-# Sums over channels may be reordered; NaN and infinity keep their meaning.
-_FLAGS = {"contract", "reassoc", "nsz", "arcp"}
-
 
 class Options(NamedTuple):
-    r"""Which of the optional inputs are there, and the steps of a chunk."""
+    r"""Which of the optional inputs are there, and the sizes."""
 
     softplus: bool
     gate: bool
     initial_state: bool
     mask: bool
+    steps: int
+    states: int
     chunk: int
 
 
-@njit(inline="always", fastmath=_FLAGS)
-def _prepare(u, delta, D, bias, options, step, drive, out):  # type: ignore[no-untyped-def]
-    for d in range(u.size):
-        x = delta[d] + bias[d]
-        step[d] = softplus(x) if options.softplus else x
-        drive[d] = step[d] * u[d]
-        out[d] = D[d] * u[d]
+class Scratch(NamedTuple):
+    r"""Memory of one thread.
+
+    What there is of all channels is :obj:`[blocks, slots, LANES]`: sixteen channels to a block,
+    and a slot for each state, of an even number, because the backward pass takes two at once.
+    """
+
+    # Of a row: the state, and the gradient that it gets from later chunks; of some rows: sums.
+    state: Any
+    grad_state: Any
+    A: Any
+    D: Any
+    bias: Any
+    # Of a chunk, by state and step: the weights, zero where a step is masked, and their gradients.
+    B: Any
+    C: Any
+    grad_B: Any
+    grad_C: Any
+    # Of a chunk and a block, by step; of two states, by step.
+    step: Any
+    drive: Any
+    out: Any
+    grad_out: Any
+    grad_drive: Any
+    grad_step: Any
+    before: Any
+    decay: Any
 
 
-# Slices of the arguments start at zero: an index such as first + d, which may be negative for all
-# that the compiler knows, would keep it from vectorizing the loop.
-@njit(nogil=True, cache=True, fastmath=_FLAGS, error_model="numpy")
+@njit(inline="always")
+def _read_channels(memory, at, channels, states, slots, parts):  # type: ignore[no-untyped-def]
+    r"""Copies :obj:`memory[states, channels]` from :obj:`at` on into all blocks."""
+    for first in range(0, channels, LANES):
+        for n in range(states):
+            part = load(memory, at + n * channels + first, min(LANES, channels - first))
+            store(parts, first * slots + n * LANES, LANES, part)
+
+
+@njit(inline="always")
+def _read_states(memory, at, channels, states, slots, parts):  # type: ignore[no-untyped-def]
+    r"""Copies :obj:`memory[channels, states]` from :obj:`at` on into all blocks."""
+    for c in range(channels):
+        place = c // LANES * slots * LANES + c % LANES
+        for n in range(states):
+            parts[place + n * LANES] = memory[at + c * states + n]
+
+
+@njit(inline="always")
+def _write_states(parts, memory, at, channels, states, slots):  # type: ignore[no-untyped-def]
+    for c in range(channels):
+        place = c // LANES * slots * LANES + c % LANES
+        for n in range(states):
+            memory[at + c * states + n] = parts[place + n * LANES]
+
+
+@KERNEL
 def forward_rows(  # type: ignore[no-untyped-def]
-    start, stop, u, delta, A, B, C, D, z, bias, initial, mask, options, y, last, checkpoints
+    start, stop, u, delta, A, B, C, D, z, bias, initial, mask, options, y, last, checkpoints, state
 ):
-    channels, steps = u.shape[2], u.shape[1]
-    states, chunk_steps = A.shape[0], options.chunk
-    zero = np.float32(0.0)
-    for first in range(0, channels, BLOCK):
-        width = min(BLOCK, channels - first)
-        block = slice(first, first + width)
-        A_block, D_block, bias_block = A[:, block].copy(), D[block], bias[block]
-        state = np.empty((states, width), np.float32)
-        step = np.empty(width, np.float32)
-        drive = np.empty(width, np.float32)
-        out = np.empty(width, np.float32)
-        for r in range(start, stop):
-            if options.initial_state:
-                state[:] = initial[r, block].T
-            else:
-                state[:] = zero
-            for t in range(steps):
-                if t > 0 and t % chunk_steps == 0:
-                    checkpoints[r, t // chunk_steps - 1, :, block] = state
-                y_t = y[r, t, block]
-                if options.mask and not mask[r, t]:
-                    y_t[:] = zero
-                    continue
-                _prepare(
-                    u[r, t, block], delta[r, t, block], D_block, bias_block, options,
-                    step, drive, out,
-                )  # fmt: skip
-                for n in range(states):
-                    b, c = B[r, t, n], C[r, t, n]
-                    for d in range(width):
-                        h = exp(step[d] * A_block[n, d]) * state[n, d] + drive[d] * b
-                        state[n, d] = h
-                        out[d] += h * c
-                if options.gate:
-                    z_t = z[r, t, block]
-                    for d in range(width):
-                        y_t[d] = out[d] * z_t[d] * sigmoid(z_t[d])
-                else:
-                    y_t[:] = out
-            last[r, block] = state.T
+    steps, chunk, channels = options.steps, options.chunk, D.size
+    states, slots = options.states, options.states + options.states % 2
+    size, chunks = channels * states, (steps - 1) // chunk
+    for r in range(start, stop):
+        state[:] = 0.0
+        if options.initial_state:
+            _read_states(initial, r * size, channels, states, slots, state)
+        for begin in range(0, steps, chunk):
+            for first in range(0, channels, LANES):
+                width, base = min(LANES, channels - first), first * slots
+                if begin > 0:
+                    for n in range(states):
+                        at = (r * chunks + begin // chunk - 1) * size + n * channels + first
+                        store(checkpoints, at, width, load(state, base + n * LANES, LANES))
+                skip, shift = load(D, first, width), load(bias, first, width)
+                for t in range(begin, min(begin + chunk, steps)):
+                    y_at = (r * steps + t) * channels + first
+                    if options.mask and not mask[r * steps + t]:
+                        store(y, y_at, width, fill(0.0))
+                        continue
+                    x = load(u.memory, u.row * r + u.step * t + first, width)
+                    step = load(delta.memory, delta.row * r + delta.step * t + first, width) + shift
+                    if options.softplus:
+                        step = softplus(step)
+                    drive, out, scaled = step * x, skip * x, step * LOG2_E
+                    B_at, C_at = B.row * r + B.step * t, C.row * r + C.step * t
+                    for n in range(states):
+                        at = base + n * LANES
+                        decay = exp2(scaled * load(A, at, LANES))
+                        h = decay * load(state, at, LANES) + drive * number(B.memory, B_at + n)
+                        store(state, at, LANES, h)
+                        out += h * number(C.memory, C_at + n)
+                    if options.gate:
+                        gate = load(z.memory, z.row * r + z.step * t + first, width)
+                        out *= gate * sigmoid(gate)
+                    store(y, y_at, width, out)
+        if last.size > 0:
+            _write_states(state, last, r * size, channels, states, slots)
 
 
-@njit(nogil=True, cache=True, fastmath=_FLAGS, error_model="numpy")
+@KERNEL
 def backward_rows(  # type: ignore[no-untyped-def]
     start, stop, grad_y, grad_last,
     u, delta, A, B, C, D, z, bias, initial, mask, options, checkpoints,
-    grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_z, grad_bias, grad_initial,
+    grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_z, grad_bias, grad_initial, scratch,
 ):  # fmt: skip
-    channels, steps = u.shape[2], u.shape[1]
-    states, chunk_steps = A.shape[0], options.chunk
-    zero, one = np.float32(0.0), np.float32(1.0)
-    grad_B[start:stop] = zero
-    grad_C[start:stop] = zero
-    for first in range(0, channels, BLOCK):
-        width = min(BLOCK, channels - first)
-        block = slice(first, first + width)
-        A_block, D_block, bias_block = A[:, block].copy(), D[block], bias[block]
-        grad_A_block = np.zeros((states, width), np.float32)
-        grad_D_block = np.zeros(width, np.float32)
-        grad_bias_block = np.zeros(width, np.float32)
-        # Of one chunk: the states before each step and at the end, the decays, the outputs.
-        state = np.empty((chunk_steps + 1, states, width), np.float32)
-        decay = np.empty((chunk_steps, states, width), np.float32)
-        step = np.empty((chunk_steps, width), np.float32)
-        out = np.empty((chunk_steps, width), np.float32)
-        drive = np.empty(width, np.float32)
-        grad_state = np.empty((states, width), np.float32)
-        grad_out = np.empty(width, np.float32)
-        grad_drive = np.empty(width, np.float32)
-        grad_step = np.empty(width, np.float32)
-        for r in range(start, stop):
-            grad_state[:] = grad_last[r, block].T
-            for chunk in range((steps - 1) // chunk_steps, -1, -1):
-                begin = chunk * chunk_steps
-                length = min(chunk_steps, steps - begin)
-                if chunk > 0:
-                    state[0] = checkpoints[r, chunk - 1, :, block]
-                elif options.initial_state:
-                    state[0] = initial[r, block].T
-                else:
-                    state[0] = zero
+    steps, chunk, channels = options.steps, options.chunk, D.size
+    states, slots = options.states, options.states + options.states % 2
+    size, chunks = channels * states, (steps - 1) // chunk
+    state, grad_state, sum_A, sum_D, sum_bias, B_part, C_part, sum_B, sum_C = scratch[:9]
+    step, drive, out, grad_out, grad_drive, grad_step, before, decay = scratch[9:]
+    for r in range(start, stop):
+        grad_state[:] = 0.0
+        if grad_last.size > 0:
+            _read_states(grad_last, r * size, channels, states, slots, grad_state)
+        for begin in range(chunks * chunk, -1, -chunk):
+            length = min(chunk, steps - begin)
+            if begin > 0:
+                at = (r * chunks + begin // chunk - 1) * size
+                _read_channels(checkpoints, at, channels, states, slots, state)
+            elif options.initial_state:
+                _read_states(initial, r * size, channels, states, slots, state)
+            else:
+                state[:] = 0.0
+            sum_B[:] = 0.0
+            sum_C[:] = 0.0
+            for k in range(length):
+                t = begin + k
+                observed = not options.mask or mask[r * steps + t]
+                B_at, C_at = B.row * r + B.step * t, C.row * r + C.step * t
+                for n in range(states):
+                    at = n * chunk + k
+                    B_part[at] = number(B.memory, B_at + n) if observed else np.float32(0.0)
+                    C_part[at] = number(C.memory, C_at + n) if observed else np.float32(0.0)
+            for first in range(0, channels, LANES):
+                width, base = min(LANES, channels - first), first * slots
+                skip, shift = load(D, first, width), load(bias, first, width)
                 for k in range(length):
                     t = begin + k
-                    if options.mask and not mask[r, t]:
-                        state[k + 1] = state[k]
+                    at = k * LANES
+                    store(grad_drive, at, LANES, fill(0.0))
+                    store(grad_step, at, LANES, fill(0.0))
+                    if options.mask and not mask[r * steps + t]:
+                        store(step, at, LANES, fill(0.0))
+                        store(drive, at, LANES, fill(0.0))
+                        store(grad_out, at, LANES, fill(0.0))
                         continue
-                    _prepare(
-                        u[r, t, block], delta[r, t, block], D_block, bias_block, options,
-                        step[k], drive, out[k],
-                    )  # fmt: skip
-                    step_k, out_k = step[k], out[k]
-                    for n in range(states):
-                        b, c = B[r, t, n], C[r, t, n]
-                        before, after, decay_n = state[k, n], state[k + 1, n], decay[k, n]
-                        for d in range(width):
-                            a = exp(step_k[d] * A_block[n, d])
-                            decay_n[d] = a
-                            h = a * before[d] + drive[d] * b
-                            after[d] = h
-                            out_k[d] += h * c
-                for k in range(length - 1, -1, -1):
-                    t = begin + k
-                    u_t, grad_u_t, grad_delta_t = (
-                        u[r, t, block], grad_u[r, t, block], grad_delta[r, t, block],
-                    )  # fmt: skip
-                    if options.mask and not mask[r, t]:
-                        grad_u_t[:] = zero
-                        grad_delta_t[:] = zero
-                        if options.gate:
-                            grad_z[r, t, block] = zero
-                        continue
-                    g_t = grad_y[r, t, block]
-                    step_k, out_k = step[k], out[k]
+                    x = load(u.memory, u.row * r + u.step * t + first, width)
+                    raw = load(delta.memory, delta.row * r + delta.step * t + first, width) + shift
+                    dt = softplus(raw) if options.softplus else raw
+                    g = load(grad_y, (r * steps + t) * channels + first, width)
                     if options.gate:
-                        z_t, grad_z_t = z[r, t, block], grad_z[r, t, block]
-                        for d in range(width):
-                            s = sigmoid(z_t[d])
-                            grad_out[d] = g_t[d] * z_t[d] * s
-                            grad_z_t[d] = g_t[d] * out_k[d] * s * (one + z_t[d] * (one - s))
-                    else:
-                        grad_out[:] = g_t
-                    for d in range(width):
-                        grad_D_block[d] += grad_out[d] * u_t[d]
-                        drive[d] = step_k[d] * u_t[d]
-                        grad_drive[d] = zero
-                        grad_step[d] = zero
-                    for n in range(states):
-                        b, c = B[r, t, n], C[r, t, n]
-                        before, after, decay_n = state[k, n], state[k + 1, n], decay[k, n]
-                        sum_b, sum_c = zero, zero
-                        for d in range(width):
-                            g = grad_state[n, d] + grad_out[d] * c
-                            sum_c += grad_out[d] * after[d]
-                            sum_b += g * drive[d]
-                            grad_drive[d] += g * b
-                            g *= decay_n[d]
-                            grad_state[n, d] = g
-                            g *= before[d]
-                            grad_step[d] += g * A_block[n, d]
-                            grad_A_block[n, d] += g * step_k[d]
-                        grad_B[r, t, n] += sum_b
-                        grad_C[r, t, n] += sum_c
-                    delta_t = delta[r, t, block]
-                    for d in range(width):
-                        grad_u_t[d] = grad_drive[d] * step_k[d] + grad_out[d] * D_block[d]
-                        g = grad_step[d] + grad_drive[d] * u_t[d]
-                        if options.softplus:
-                            g *= sigmoid(delta_t[d] + bias_block[d])
-                        grad_delta_t[d] = g
-                        grad_bias_block[d] += g
-            grad_initial[r, block] = grad_state.T
-            if (r - start) % ROWS_AT_ONCE == ROWS_AT_ONCE - 1 or r == stop - 1:
-                grad_A[:, block] += grad_A_block
-                grad_D[block] += grad_D_block
-                grad_bias[block] += grad_bias_block
-                grad_A_block[:] = zero
-                grad_D_block[:] = zero
-                grad_bias_block[:] = zero
+                        gate = load(z.memory, z.row * r + z.step * t + first, width)
+                        g *= gate * sigmoid(gate)
+                    store(step, at, LANES, dt)
+                    store(drive, at, LANES, dt * x)
+                    store(out, at, LANES, skip * x)
+                    store(grad_out, at, LANES, g)
+                for n in range(0, states, 2):
+                    # Of two states at once, so that sums over states are stored half as often.
+                    i, j = base + n * LANES, base + (n + 1) * LANES
+                    n_i, n_j = n * chunk, (n + 1) * chunk
+                    rate_i, rate_j = load(A, i, LANES), load(A, j, LANES)
+                    rate_i2, rate_j2 = rate_i * LOG2_E, rate_j * LOG2_E
+                    h_i, h_j = load(state, i, LANES), load(state, j, LANES)
+                    for k in range(length):
+                        at, at_j = k * LANES, (k + chunk) * LANES
+                        dt, x = load(step, at, LANES), load(drive, at, LANES)
+                        store(before, at, LANES, h_i)
+                        store(before, at_j, LANES, h_j)
+                        a_i, a_j = exp2(dt * rate_i2), exp2(dt * rate_j2)
+                        store(decay, at, LANES, a_i)
+                        store(decay, at_j, LANES, a_j)
+                        h_i = a_i * h_i + x * number(B_part, n_i + k)
+                        h_j = a_j * h_j + x * number(B_part, n_j + k)
+                        if options.gate:
+                            seen = h_i * number(C_part, n_i + k) + h_j * number(C_part, n_j + k)
+                            store(out, at, LANES, load(out, at, LANES) + seen)
+                    g_i, g_j = load(grad_state, i, LANES), load(grad_state, j, LANES)
+                    A_i, A_j = load(sum_A, i, LANES), load(sum_A, j, LANES)
+                    for back in range(length):
+                        k = length - 1 - back
+                        at, at_j = k * LANES, (k + chunk) * LANES
+                        dt, x = load(step, at, LANES), load(drive, at, LANES)
+                        g_out = load(grad_out, at, LANES)
+                        g_i += g_out * number(C_part, n_i + k)
+                        g_j += g_out * number(C_part, n_j + k)
+                        add_number(sum_C, n_i + k, total(g_out * h_i))
+                        add_number(sum_C, n_j + k, total(g_out * h_j))
+                        add_number(sum_B, n_i + k, total(g_i * x))
+                        add_number(sum_B, n_j + k, total(g_j * x))
+                        g_x = g_i * number(B_part, n_i + k) + g_j * number(B_part, n_j + k)
+                        store(grad_drive, at, LANES, load(grad_drive, at, LANES) + g_x)
+                        h_i, h_j = load(before, at, LANES), load(before, at_j, LANES)
+                        g_i *= load(decay, at, LANES)
+                        g_j *= load(decay, at_j, LANES)
+                        through_i, through_j = g_i * h_i, g_j * h_j
+                        g_dt = through_i * rate_i + through_j * rate_j
+                        store(grad_step, at, LANES, load(grad_step, at, LANES) + g_dt)
+                        A_i += through_i * dt
+                        A_j += through_j * dt
+                    store(grad_state, i, LANES, g_i)
+                    store(grad_state, j, LANES, g_j)
+                    store(sum_A, i, LANES, A_i)
+                    store(sum_A, j, LANES, A_j)
+                g_D, g_bias = load(sum_D, first, LANES), load(sum_bias, first, LANES)
+                for k in range(length):
+                    t = begin + k
+                    at = k * LANES
+                    own = (r * steps + t) * channels + first
+                    if options.mask and not mask[r * steps + t]:
+                        store(grad_u, own, width, fill(0.0))
+                        store(grad_delta, own, width, fill(0.0))
+                        if options.gate:
+                            store(grad_z, own, width, fill(0.0))
+                        continue
+                    x = load(u.memory, u.row * r + u.step * t + first, width)
+                    g_out, g_drive = load(grad_out, at, LANES), load(grad_drive, at, LANES)
+                    store(grad_u, own, width, g_drive * load(step, at, LANES) + g_out * skip)
+                    g = load(grad_step, at, LANES) + g_drive * x
+                    if options.softplus:
+                        delta_at = delta.row * r + delta.step * t + first
+                        g *= sigmoid(load(delta.memory, delta_at, width) + shift)
+                    store(grad_delta, own, width, g)
+                    g_D += g_out * x
+                    g_bias += g
+                    if options.gate:
+                        gate = load(z.memory, z.row * r + z.step * t + first, width)
+                        s = sigmoid(gate)
+                        g = load(grad_y, own, width) * load(out, at, LANES)
+                        store(grad_z, own, width, g * s * (1.0 + gate * (1.0 - s)))
+                store(sum_D, first, LANES, g_D)
+                store(sum_bias, first, LANES, g_bias)
+            for k in range(length):
+                own = (r * steps + begin + k) * states
+                for n in range(states):
+                    grad_B[own + n] = sum_B[n * chunk + k]
+                    grad_C[own + n] = sum_C[n * chunk + k]
+        if grad_initial.size > 0:
+            _write_states(grad_state, grad_initial, r * size, channels, states, slots)
+        if (r - start) % ROWS_AT_ONCE == ROWS_AT_ONCE - 1 or r == stop - 1:
+            for c in range(channels):
+                grad_D[c] += sum_D[c]
+                grad_bias[c] += sum_bias[c]
+                place = c // LANES * slots * LANES + c % LANES
+                for n in range(states):
+                    grad_A[n * channels + c] += sum_A[place + n * LANES]
+            sum_A[:] = 0.0
+            sum_D[:] = 0.0
+            sum_bias[:] = 0.0
 
 
 def forward(
@@ -229,18 +302,23 @@ def forward(
     last_state: Tensor,
     chunks: Tensor,
 ) -> None:
-    r"""Writes :obj:`y`, :obj:`last_state` and :obj:`chunks`, the states at the start of every
-    chunk of :obj:`chunk` steps but the first."""
+    r"""Writes :obj:`y`, unless it is empty :obj:`last_state`, and :obj:`chunks`, the states at the
+    start of every chunk of :obj:`chunk` steps but the first."""
     inputs = _inputs(
         u, delta, A, B, C, D, z, delta_bias, initial_state, mask, delta_softplus, chunk
     )
-    outputs = [array(x) for x in (y, last_state, chunks)]
-    over_ranges(len(u), lambda _, start, stop: forward_rows(start, stop, *inputs, *outputs))
+    outputs = [memory(x) for x in (y, last_state, chunks)]
+
+    def work(_: int, start: int, stop: int) -> None:
+        state = _scratch(A.size(0), A.size(1), chunk).state
+        forward_rows(start, stop, *inputs, *outputs, state)
+
+    over_ranges(len(u), work)
 
 
 def backward(
     grad_y: Tensor,
-    grad_last_state: Tensor,
+    grad_last_state: Tensor | None,
     u: Tensor,
     delta: Tensor,
     A: Tensor,
@@ -254,21 +332,21 @@ def backward(
     delta_softplus: bool,
     chunk: int,
     chunks: Tensor,
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor | None, ...]:
     r"""Returns the gradients of the first eight inputs and of the initial state."""
     inputs = _inputs(
         u, delta, A, B, C, D, z, delta_bias, initial_state, mask, delta_softplus, chunk
     )
-    given = [array(x) for x in (grad_y, grad_last_state)]
-    checkpoints = array(chunks)
-    grad_u, grad_delta, grad_B, grad_C = (torch.empty_like(x) for x in (u, delta, B, C))
-    grad_z = torch.empty_like(u if z is not None else u[:0])
-    grad_initial = torch.empty_like(grad_last_state)
+    given = [memory(grad_y), memory(grad_last_state)]
+    grad_u, grad_delta, grad_B, grad_C = (_empty_like(x) for x in (u, delta, B, C))
+    grad_z = _empty_like(u[:0] if z is None else z)
+    grad_initial = None if initial_state is None else torch.empty_like(initial_state)
     # Each thread sums over its own rows.
     parts = torch.get_num_threads()
     grad_A, grad_D, grad_bias = (x.new_zeros(parts, *x.shape) for x in (A, D, delta_bias))
-    own = [array(x) for x in (grad_u, grad_delta, grad_B, grad_C, grad_z, grad_initial)]
-    sums = [array(x) for x in (grad_A, grad_D, grad_bias)]
+    own = [memory(x) for x in (grad_u, grad_delta, grad_B, grad_C, grad_z, grad_initial)]
+    sums = [array(x.flatten(1)) for x in (grad_A, grad_D, grad_bias)]
+    checkpoints = memory(chunks)
 
     def work(part: int, start: int, stop: int) -> None:
         g_u, g_delta, g_B, g_C, g_z, g_initial = own
@@ -276,6 +354,7 @@ def backward(
         backward_rows(
             start, stop, *given, *inputs, checkpoints,
             g_u, g_delta, g_A, g_B, g_C, g_D, g_z, g_bias, g_initial,
+            _scratch(A.size(0), A.size(1), chunk),
         )  # fmt: skip
 
     over_ranges(len(u), work)
@@ -300,6 +379,25 @@ def _inputs(
     chunk: int,
 ) -> list[Any]:
     given = (z is not None, initial_state is not None, mask is not None)
-    options = Options(delta_softplus, *given, chunk)
-    arrays = [array(x) for x in (u, delta, A, B, C, D, z, delta_bias, initial_state)]
-    return [*arrays, array(mask, rank=2, dtype=torch.bool), options]
+    options = Options(delta_softplus, *given, u.size(1), A.size(0), chunk)
+    return [
+        rows(u), rows(delta), memory(_in_blocks(A)), rows(B), rows(C), memory(D), rows(z, u.dtype),
+        memory(delta_bias), memory(initial_state), memory(mask, torch.bool), options,
+    ]  # fmt: skip
+
+
+def _in_blocks(A: Tensor) -> Tensor:
+    states, channels = A.shape
+    padded = torch.nn.functional.pad(A, (0, -channels % LANES, 0, states % 2))
+    return padded.unflatten(1, (-1, LANES)).transpose(0, 1).contiguous()
+
+
+def _scratch(states: int, channels: int, chunk: int) -> Scratch:
+    slots, in_blocks = states + states % 2, -(-channels // LANES) * LANES
+    sizes = [slots * in_blocks] * 3 + [in_blocks] * 2 + [slots * chunk] * 4
+    sizes += [chunk * LANES] * 6 + [2 * chunk * LANES] * 2
+    return Scratch(*zeros(*sizes))
+
+
+def _empty_like(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)

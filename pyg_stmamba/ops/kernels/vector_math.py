@@ -1,64 +1,75 @@
-r"""Elementary functions for Numba kernels, written so that LLVM vectorizes loops over them.
+r"""Elementary functions of the sixteen numbers of :mod:`.lanes`.
 
-Numba ships no vector math library, so a loop that calls :func:`math.exp` runs one element at a
-time. These are polynomials, exact to a few units in the last place of float32.
+Numba ships no vector math library. These are polynomials, exact to a few units in the last place
+of float32.
 """
 
-from typing import Any
+from numba import njit
 
-import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from .lanes import (
+    higher_of,
+    lower_of,
+    mantissa_and_exponent,
+    round_to_integer,
+    times_two_to_the,
+)
 
-# Without reassociation, which would undo the two-part reduction of the argument.
-_FLAGS = {"contract", "nsz"}
-
-
-@intrinsic
-def _float_from_bits(typing_context: Any, bits: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.FloatType())
-
-    return types.float32(types.int32), generate
+LOG2_E = 1.4426950408889634
+LN_2 = 0.6931471805599453
 
 
-@njit(inline="always", fastmath=_FLAGS)
-def exp(x: float) -> float:
-    r"""The exponential as :math:`2^k p(r)` with :math:`|r| \leq \ln 2 / 2`."""
-    f = np.float32
-    bounded = min(max(x, f(-87.3)), f(88.0))
-    k = np.floor(bounded * f(1.4426950408889634) + f(0.5))
-    r = (bounded - k * f(0.693359375)) + k * f(2.12194440e-4)
-    p = f(1.9875691500e-4)
-    p = p * r + f(1.3981999507e-3)
-    p = p * r + f(8.3334519073e-3)
-    p = p * r + f(4.1665795894e-2)
-    p = p * r + f(1.6666665459e-1)
-    p = p * r + f(5.0000001201e-1)
-    p = p * r * r + (r + f(1.0))
-    # The bounds would swallow a NaN; adding zero times the argument brings it back.
-    return p * _float_from_bits((np.int32(k) + np.int32(127)) << np.int32(23)) + x * f(0.0)
+@njit(inline="always")
+def exp2(x):  # type: ignore[no-untyped-def]
+    r"""The power of two as :math:`2^k p(x - k)` with the integer :math:`k` nearest to :math:`x`.
+
+    It ends at :math:`2^{-125}` and :math:`2^{127}`.
+    """
+    x = lower_of(higher_of(x, -125.0), 127.0)
+    exponent, k = round_to_integer(x)
+    r = x - k
+    p = r * 1.3276470e-3 + 9.6755410e-3
+    p = p * r + 5.5507131e-2
+    p = p * r + 2.4022120e-1
+    p = p * r + 6.9314694e-1
+    p = p * r + 1.0
+    return times_two_to_the(p, exponent)
 
 
-@njit(inline="always", fastmath=_FLAGS)
-def sigmoid(x: float) -> float:
-    return np.float32(1.0) / (np.float32(1.0) + exp(-x))
+@njit(inline="always")
+def exp(x):  # type: ignore[no-untyped-def]
+    return exp2(x * LOG2_E)
 
 
-@njit(inline="always", fastmath=_FLAGS)
-def softplus(x: float) -> float:
-    r"""The softplus as :math:`\max(x, 0) + \ln(1 + e^{-|x|})`, the logarithm by the series of
-    :math:`2 \, \mathrm{artanh}(s)` with :math:`s = e^{-|x|} / (2 + e^{-|x|}) \leq 1/3`."""
-    f = np.float32
-    e = exp(-abs(x))
-    s = e / (f(2.0) + e)
+@njit(inline="always")
+def sigmoid(x):  # type: ignore[no-untyped-def]
+    return 1.0 / (1.0 + exp2(x * -LOG2_E))
+
+
+@njit(inline="always")
+def softplus(x):  # type: ignore[no-untyped-def]
+    r"""The softplus as :math:`\max(x, 0) + \ln(1 + e^{-|x|})`, of which the logarithm is twice the
+    inverse hyperbolic tangent of :math:`e^{-|x|} / (2 + e^{-|x|}) \leq 1/3`."""
+    e = exp2(lower_of(x, 0.0 - x) * LOG2_E)
+    s = e / (2.0 + e)
     q = s * s
-    p = f(1.0 / 13.0)
-    p = p * q + f(1.0 / 11.0)
-    p = p * q + f(1.0 / 9.0)
-    p = p * q + f(1.0 / 7.0)
-    p = p * q + f(1.0 / 5.0)
-    p = p * q + f(1.0 / 3.0)
-    p = p * q + f(1.0)
-    return max(x, f(0.0)) + f(2.0) * s * p
+    p = q * (1.0 / 13.0) + 1.0 / 11.0
+    p = p * q + 1.0 / 9.0
+    p = p * q + 1.0 / 7.0
+    p = p * q + 1.0 / 5.0
+    p = p * q + 1.0 / 3.0
+    p = p * q + 1.0
+    return higher_of(x, 0.0) + 2.0 * s * p
+
+
+@njit(inline="always")
+def log(x):  # type: ignore[no-untyped-def]
+    r"""The logarithm of positive numbers, of the mantissa :math:`m` as twice the inverse hyperbolic
+    tangent of :math:`(m - 1) / (m + 1) \leq 0.172`."""
+    m, exponent = mantissa_and_exponent(x)
+    s = (m - 1.0) / (m + 1.0)
+    q = s * s
+    p = q * (1.0 / 9.0) + 1.0 / 7.0
+    p = p * q + 1.0 / 5.0
+    p = p * q + 1.0 / 3.0
+    p = p * q + 1.0
+    return exponent * LN_2 + 2.0 * s * p
