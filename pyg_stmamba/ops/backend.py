@@ -2,12 +2,16 @@ r"""Which implementation of an operation runs, and why not the others."""
 
 import functools
 import importlib
+import textwrap
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+OPS = ("selective_scan", "causal_conv1d", "graph_attention")
 
 
 class Implementation(NamedTuple):
@@ -47,7 +51,8 @@ def choose(
     it.
 
     The choice depends on the arguments alone. The implementation called :obj:`"reference"` warns
-    once per operation when it runs on a GPU, with the reasons against all that stand before it.
+    once per operation when it runs on a GPU, with the reasons against all that stand before it. An
+    implementation passed over because it failed its trial is warned of once.
 
     Args:
         op (str): The name of the operation, for messages.
@@ -79,6 +84,20 @@ def missing(module: str, function: str | None = None) -> list[str]:
     return [reason] if reason else []
 
 
+def failed_trial(op: str, name: str, module: str, x: Tensor) -> list[str]:
+    r"""Lists why the implementation :obj:`name` of :obj:`op`, which needs :obj:`module`, failed on
+    small tensors of the dtype and device of :obj:`x`.
+
+    It is tried once in a process, forward and backward, so that what cannot be imported or
+    compiled on a platform is known before anything depends on it.
+    """
+    if torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling():
+        # A trial would compile what torch.export puts in place of max, min and pow as it traces.
+        return [_failed[op, name]] if (op, name) in _failed else missing(module)
+    reason = _trial_failure(op, name, x.dtype, x.device)
+    return [reason] if reason else []
+
+
 def reasons_against_compiled(
     tensors: tuple[Tensor | None, ...], module: str, function: str
 ) -> list[str]:
@@ -99,7 +118,7 @@ def implementations() -> list[Availability]:
     r"""Lists every implementation of every operation on the devices of this machine."""
     devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
     lines = []
-    for op in ("selective_scan", "causal_conv1d", "graph_attention"):
+    for op in OPS:
         module = importlib.import_module(f"pyg_stmamba.ops.{op}")
         for device in devices:
             arguments = module.example_inputs(device)
@@ -123,6 +142,7 @@ def _first(
     for entry in table:
         if not entry.reasons_against(*args, **kwargs):
             return entry
+        _warn_of_failed_trial(op, entry.name)
     raise ValueError(f"no implementation of {op} runs here:\n{_reasons(table, args, kwargs)}")
 
 
@@ -166,3 +186,50 @@ def _first_import_failure(module: str, function: str | None) -> str:
     if function is not None and getattr(found, function, None) is None:
         return f"{module} has no compiled {function}"
     return ""
+
+
+@torch.compiler.assume_constant_result
+def _trial_failure(op: str, name: str, dtype: torch.dtype, device: torch.device) -> str:
+    return _first_trial_failure(op, name, dtype, device)
+
+
+# Of each operation and implementation that failed its trial, the reason.
+_failed: dict[tuple[str, str], str] = {}
+
+
+@functools.cache
+def _first_trial_failure(op: str, name: str, dtype: torch.dtype, device: torch.device) -> str:
+    try:
+        # In a thread of its own none of the caller's modes holds, be it inference or a tracer's.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(_try, op, name, dtype, device).result()
+    except ModuleNotFoundError as error:
+        return f"it cannot be imported ({error})"
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        # A compiler raises anything, in many lines.
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 500)
+        _failed[op, name] = f"it fails on this machine ({reason})"
+        return _failed[op, name]
+    return ""
+
+
+def _try(op: str, name: str, dtype: torch.dtype, device: torch.device) -> None:
+    module = importlib.import_module(f"{__package__}.{op}")
+    run = next(entry.run for entry in module.IMPLEMENTATIONS if entry.name == name)
+    inputs = [
+        x.detach().to(dtype).requires_grad_() if x.is_floating_point() else x
+        for x in module.example_inputs(device)
+    ]
+    y = run(*inputs)
+    (y[0] if isinstance(y, tuple) else y).sum().backward()
+
+
+@torch.compiler.assume_constant_result
+def _warn_of_failed_trial(op: str, name: str) -> None:
+    reason = _failed.get((op, name))
+    if reason is None or reason in _warned:
+        return
+    _warned.add(reason)
+    warnings.warn(f"{op} runs without its {name} implementation: {reason}", stacklevel=5)
