@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup lint test slow scatter demo clean
+.PHONY: setup lint test test-each slow scatter demo clean
 
 setup: $(STAMP)
 
@@ -22,6 +22,13 @@ lint: setup
 # One thread a worker: two workers with two threads each would fight over two cores.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow'
+
+# The tests once for each implementation that a CPU runs fast, which takes all inputs that it can.
+test-each: setup
+	for name in numba torch reference; do \
+	    OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow' --implementation $$name \
+	        || exit 1; \
+	done
 
 slow: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow

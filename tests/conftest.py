@@ -15,6 +15,22 @@ with patch.dict(os.environ, TRITON_INTERPRET="1"):
             import triton.language  # noqa: F401
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--implementation",
+        metavar="NAME",
+        help="let this implementation of every op run on all inputs that it takes",
+    )
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "choice: tests which implementation is chosen")
+    if name := config.getoption("--implementation"):
+        from tests.forced_implementation import ForcedImplementation
+
+        config.pluginmanager.register(ForcedImplementation(name))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data files; tests that need it are skipped where it is absent."""

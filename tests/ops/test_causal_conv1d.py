@@ -270,6 +270,7 @@ def test_package_stand_in(rows, state, activation):
     assert_close([y, *gradients[0]], [expected, *gradients[1]])
 
 
+@pytest.mark.choice
 @pytest.mark.usefixtures("package")
 def test_package_is_chosen_on_a_gpu():
     entry = IMPLEMENTATIONS[0]
