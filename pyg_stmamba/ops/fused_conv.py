@@ -9,9 +9,9 @@ from .kernel import load_kernel, reasons_against_cpu_kernel, reasons_against_gpu
 
 
 def fused_conv_on_cpu(x: Tensor, weight: Tensor, *others: Any) -> Tensor:
-    r"""The sums of :func:`~pyg_stmamba.ops.causal_conv1d` on a CPU in float32."""
-    wide: list[Any] = [item.float() if isinstance(item, Tensor) else item for item in others]
-    return _fused_conv("cpu", x.float(), weight, *wide).to(x.dtype)
+    r"""The sums of :func:`~pyg_stmamba.ops.causal_conv1d` on a CPU, in float32 between the memory
+    and the memory."""
+    return _fused_conv("cpu", x, weight, *others).to(x.dtype)
 
 
 def reasons_against_fused_conv_on_cpu(x: Tensor, *others: Any) -> list[str]:
@@ -38,14 +38,19 @@ def _fused_conv(
     activation: str | None = None,
     initial_state: Tensor | None = None,
 ) -> Tensor:
-    rows = x.reshape(-1, *x.shape[-2:]).contiguous()
+    narrow = device == "gpu" or x.dtype == torch.bfloat16
+    dtype = x.dtype if narrow else torch.float32
+    rows = x.reshape(-1, *x.shape[-2:]).to(dtype)
+    if device == "gpu" or rows.stride(-1) != 1:
+        # The kernel on a CPU walks over rows and steps at any distance from each other.
+        rows = rows.contiguous()
     y = _forward(
         rows,
         weight.float().t().contiguous(),
         x.new_zeros(x.size(-1), dtype=torch.float32) if bias is None else bias.float().contiguous(),
         None
         if initial_state is None
-        else initial_state.reshape(len(rows), *initial_state.shape[-2:]).contiguous(),
+        else initial_state.to(dtype).reshape(len(rows), *initial_state.shape[-2:]).contiguous(),
         activation == "silu",
         device,
     )
@@ -61,7 +66,7 @@ def _forward(
     silu: bool,
     device: str,
 ) -> Tensor:
-    y = torch.empty_like(x)
+    y = _empty_like(x)
     load_kernel("causal_conv1d", device).forward(x, weight, bias, initial_state, silu, y)
     return y
 
@@ -75,7 +80,7 @@ def _(
     silu: bool,
     device: str,
 ) -> Tensor:
-    return torch.empty_like(x)
+    return _empty_like(x)
 
 
 @torch.library.custom_op("pyg_stmamba::fused_conv_backward", mutates_args=())
@@ -104,7 +109,7 @@ def _(
     device: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     state = x.new_empty(0, 0, 0) if initial_state is None else initial_state
-    return tuple(torch.empty_like(tensor) for tensor in (x, weight, bias, state))  # type: ignore[return-value]
+    return tuple(_empty_like(tensor) for tensor in (x, weight, bias, state))  # type: ignore[return-value]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -118,3 +123,7 @@ def _differentiate(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
 
 
 _forward.register_autograd(_differentiate, setup_context=_setup_context)
+
+
+def _empty_like(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)

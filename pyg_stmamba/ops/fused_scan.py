@@ -11,12 +11,10 @@ from .kernel import load_kernel, reasons_against_cpu_kernel, reasons_against_gpu
 CHUNK = 16
 
 
-def fused_scan_on_cpu(u: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
-    r"""The recurrence of :func:`~pyg_stmamba.ops.selective_scan` on a CPU in float32."""
-    wide: list[Any] = [
-        x.float() if isinstance(x, Tensor) and x.is_floating_point() else x for x in others
-    ]
-    y, last_state = _fused_scan("cpu", u.float(), *wide)
+def fused_scan_on_cpu(u: Tensor, *others: Any) -> tuple[Tensor, Tensor | None]:
+    r"""The recurrence of :func:`~pyg_stmamba.ops.selective_scan` on a CPU, in float32 between the
+    memory and the memory."""
+    y, last_state = _fused_scan("cpu", u, *others)
     return y.to(u.dtype), last_state
 
 
@@ -25,7 +23,7 @@ def reasons_against_fused_scan_on_cpu(u: Tensor, *others: Any) -> list[str]:
     return reasons_against_cpu_kernel("selective_scan", u)
 
 
-def fused_scan_on_gpu(u: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+def fused_scan_on_gpu(u: Tensor, *others: Any) -> tuple[Tensor, Tensor | None]:
     r"""The recurrence of :func:`~pyg_stmamba.ops.selective_scan` on a GPU, in float32 between the
     memory and the memory."""
     return _fused_scan("gpu", u, *others)
@@ -49,11 +47,18 @@ def _fused_scan(
     delta_softplus: bool = False,
     initial_state: Tensor | None = None,
     mask: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+    return_last_state: bool = True,
+) -> tuple[Tensor, Tensor | None]:
     lead, (channels, states) = u.shape[:-2], A.shape
+    narrow = device == "gpu" or u.dtype == torch.bfloat16
 
     def rows(x: Tensor | None) -> Tensor | None:
-        return None if x is None else x.reshape(-1, *x.shape[len(lead) :]).contiguous()
+        if x is None:
+            return None
+        # The kernel on a CPU is compiled for each dtype, so all of them get the same.
+        x = x.reshape(-1, *x.shape[len(lead) :]).to(u.dtype if narrow else torch.float32)
+        # It walks over rows and steps at any distance from each other, such as in half a tensor.
+        return x if device == "cpu" and x.stride(-1) == 1 else x.contiguous()
 
     def of_channels(x: Tensor | None) -> Tensor:
         return A.new_zeros(channels, dtype=torch.float32) if x is None else x.float().contiguous()
@@ -67,12 +72,16 @@ def _fused_scan(
         of_channels(D),
         rows(z),
         of_channels(delta_bias),
-        None if initial_state is None else rows(initial_state.float()),
+        None
+        if initial_state is None
+        else initial_state.float().reshape(-1, channels, states).contiguous(),
         None if mask is None else mask.reshape(-1, mask.size(-1)).contiguous(),
         delta_softplus,
+        return_last_state,
         device,
     )
-    return y.reshape(u.shape), last_state.reshape(*lead, channels, states)
+    last_state = last_state.reshape(*lead, channels, states) if return_last_state else None
+    return y.reshape(u.shape), last_state
 
 
 @torch.library.custom_op("pyg_stmamba::fused_scan_forward", mutates_args=())
@@ -88,17 +97,15 @@ def _forward(
     initial_state: Tensor | None,
     mask: Tensor | None,
     delta_softplus: bool,
+    return_last_state: bool,
     device: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    (rows, steps, channels), states = u.shape, A.size(0)
-    y = torch.empty_like(u)
-    last_state = u.new_empty(rows, channels, states, dtype=torch.float32)
-    chunks = u.new_empty(rows, (steps - 1) // CHUNK, states, channels, dtype=torch.float32)
+    y, last_state, chunks = _outputs(u, A, return_last_state)
     load_kernel("selective_scan", device).forward(
         u, delta, A, B, C, D, z, delta_bias, initial_state, mask, delta_softplus,
         CHUNK, y, last_state, chunks,
     )  # fmt: skip
-    return y, last_state, chunks.flatten()
+    return y, last_state, chunks
 
 
 @_forward.register_fake
@@ -114,13 +121,10 @@ def _(
     initial_state: Tensor | None,
     mask: Tensor | None,
     delta_softplus: bool,
+    return_last_state: bool,
     device: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    (rows, steps, channels), states = u.shape, A.size(0)
-    last_state = u.new_empty(rows, channels, states, dtype=torch.float32)
-    # In one dimension, because the compiler would specialise on one that may have size 1.
-    size = rows * ((steps - 1) // CHUNK) * states * channels
-    return torch.empty_like(u), last_state, u.new_empty(size, dtype=torch.float32)
+    return _outputs(u, A, return_last_state)
 
 
 @torch.library.custom_op("pyg_stmamba::fused_scan_backward", mutates_args=())
@@ -144,7 +148,7 @@ def _backward(
     *grads, grad_initial = load_kernel("selective_scan", device).backward(
         grad_y.contiguous(), None if grad_last_state is None else grad_last_state.contiguous(),
         u, delta, A, B, C, D, z, delta_bias, initial_state, mask, delta_softplus,
-        CHUNK, chunks.view(u.size(0), (u.size(1) - 1) // CHUNK, *A.shape),
+        CHUNK, chunks,
     )  # fmt: skip
     return *grads, u.new_empty(0, dtype=torch.float32) if initial_state is None else grad_initial
 
@@ -170,11 +174,11 @@ def _(
     gate = u[:0] if z is None else z
     initial = u.new_empty(0, dtype=torch.float32) if initial_state is None else initial_state
     like = (u, delta, A, B, C, D, gate, delta_bias, initial)
-    return tuple(torch.empty_like(x) for x in like)  # type: ignore[return-value]
+    return tuple(_empty_like(x) for x in like)  # type: ignore[return-value]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.delta_softplus, ctx.device = inputs
+    *tensors, ctx.delta_softplus, _, ctx.device = inputs
     ctx.save_for_backward(*tensors, output[2])
     # Zeros in place of the gradient of an unused last state would be as large as many steps.
     ctx.set_materialize_grads(False)
@@ -189,7 +193,23 @@ def _differentiate(
     z, initial_state = ctx.saved_tensors[6], ctx.saved_tensors[8]
     grad_z = None if z is None else grads[6]
     grad_initial = None if initial_state is None else grads[8]
-    return *grads[:6], grad_z, grads[7], grad_initial, None, None, None
+    return *grads[:6], grad_z, grads[7], grad_initial, None, None, None, None
 
 
 _forward.register_autograd(_differentiate, setup_context=_setup_context)
+
+
+def _outputs(u: Tensor, A: Tensor, return_last_state: bool) -> tuple[Tensor, Tensor, Tensor]:
+    (rows, steps, channels), states = u.shape, A.size(0)
+    last_state = (rows, channels, states) if return_last_state else (0, channels, states)
+    # In one dimension, because the compiler would specialise on one that may have size 1.
+    chunks = rows * ((steps - 1) // CHUNK) * states * channels
+    return (
+        _empty_like(u),
+        u.new_empty(last_state, dtype=torch.float32),
+        u.new_empty(chunks, dtype=torch.float32),
+    )
+
+
+def _empty_like(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)

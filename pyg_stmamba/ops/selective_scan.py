@@ -83,8 +83,8 @@ def selective_scan(
     chosen = choose(
         "selective_scan", IMPLEMENTATIONS, implementation, *arguments, return_last_state
     )
-    y, last_state = chosen.run(*arguments)
-    return (y, last_state) if return_last_state else y
+    y, last_state = chosen.run(*arguments, return_last_state)
+    return y if last_state is None else (y, last_state)
 
 
 def selective_scan_reference(
@@ -99,7 +99,8 @@ def selective_scan_reference(
     delta_softplus: bool = False,
     initial_state: Tensor | None = None,
     mask: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+    return_last_state: bool = True,
+) -> tuple[Tensor, Tensor | None]:
     r"""The recurrence of :func:`selective_scan`, one step after the other."""
     dtype, wide = u.dtype, torch.promote_types(u.dtype, torch.float32)
     u, delta, A, B, C = u.to(wide), delta.to(wide), A.to(wide), B.to(wide), C.to(wide)
@@ -130,7 +131,7 @@ def selective_scan_reference(
         y = y + D.to(wide) * u
     if z is not None:
         y = y * F.silu(torch.where(observed.unsqueeze(-1), z.to(wide), 0.0))
-    return y.to(dtype), state
+    return y.to(dtype), state if return_last_state else None
 
 
 def _run_mamba_ssm(
@@ -145,9 +146,10 @@ def _run_mamba_ssm(
     delta_softplus: bool = False,
     initial_state: Tensor | None = None,
     mask: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+    return_last_state: bool = True,
+) -> tuple[Tensor, Tensor | None]:
     module = importlib.import_module("mamba_ssm.ops.selective_scan_interface")
-    y, last_state = module.selective_scan_fn(
+    result = module.selective_scan_fn(
         _channels_before_time(u),
         _channels_before_time(delta.to(u.dtype)),
         A.float(),
@@ -157,9 +159,12 @@ def _run_mamba_ssm(
         None if z is None else _channels_before_time(z.to(u.dtype)),
         None if delta_bias is None else delta_bias.float(),
         delta_softplus,
-        True,
+        return_last_state,
     )
-    return y.transpose(1, 2).reshape(u.shape), last_state.reshape(u.shape[:-2] + A.shape).float()
+    y, last_state = result if return_last_state else (result, None)
+    if last_state is not None:
+        last_state = last_state.reshape(u.shape[:-2] + A.shape).float()
+    return y.transpose(1, 2).reshape(u.shape), last_state
 
 
 def _channels_before_time(x: Tensor) -> Tensor:

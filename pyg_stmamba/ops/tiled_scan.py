@@ -48,7 +48,8 @@ def tiled_scan(
     delta_softplus: bool = False,
     initial_state: Tensor | None = None,
     mask: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+    return_last_state: bool = True,
+) -> tuple[Tensor, Tensor | None]:
     r"""The recurrence of :func:`~pyg_stmamba.ops.selective_scan`, many rows at a time."""
     if mask is not None:
         # A step size of 0 carries the state on, and zeros elsewhere give the output 0.
@@ -61,7 +62,7 @@ def tiled_scan(
     inputs = (u, delta, A, B, C, D, z, delta_bias, initial_state)
     keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     y, last_state, _ = _scan_forward(*inputs, delta_softplus, keep)
-    return y, last_state
+    return y, last_state if return_last_state else None
 
 
 @torch.library.custom_op(

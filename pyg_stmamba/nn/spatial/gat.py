@@ -139,11 +139,13 @@ class SpatialGAT(SpatialOperator):
             edge_index, edge_attr, ignored = with_self_loops(
                 edge_index, edge_attr, x.size(0), self.fill_value
             )
-        value = self.lin(x).unflatten(-1, (self.heads, self.out_channels))
+        value = self.lin(x)
+        source_logit, target_logit = (value @ self._logit_weight()).chunk(2, dim=-1)
+        value = value.unflatten(-1, (self.heads, self.out_channels))
         out = graph_attention(
             value,
-            (value * self.att_src.squeeze(0)).sum(-1),
-            (value * self.att_dst.squeeze(0)).sum(-1),
+            source_logit,
+            target_logit,
             edge_index,
             self._edge_logit(edge_attr, ignored, value),
             negative_slope=self.negative_slope,
@@ -161,6 +163,13 @@ class SpatialGAT(SpatialOperator):
         if attention is None:
             return out
         return out, (edge_index, attention)
+
+    def _logit_weight(self) -> Tensor:
+        r"""The vectors :math:`\mathbf{a}` as one matrix, so that a product gives the logits of all
+        heads and nothing of the size of the values is made for it."""
+        vectors = torch.cat([self.att_src, self.att_dst])
+        heads = torch.eye(self.heads, dtype=vectors.dtype, device=vectors.device)
+        return torch.einsum("khc,hg->hckg", vectors, heads).reshape(-1, 2 * self.heads)
 
     def _edge_features(self, edge_attr: Tensor | None, edge_index: Tensor) -> Tensor | None:
         if edge_attr is None:

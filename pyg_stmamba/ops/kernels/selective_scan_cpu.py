@@ -338,8 +338,8 @@ def backward(
         u, delta, A, B, C, D, z, delta_bias, initial_state, mask, delta_softplus, chunk
     )
     given = [memory(grad_y), memory(grad_last_state)]
-    grad_u, grad_delta, grad_B, grad_C = (_empty_like(x) for x in (u, delta, B, C))
-    grad_z = _empty_like(u[:0] if z is None else z)
+    grad_u, grad_delta, grad_z = (_empty_like(x) for x in (u, delta, u[:0] if z is None else z))
+    grad_B, grad_C = (torch.empty(x.shape) for x in (B, C))
     grad_initial = None if initial_state is None else torch.empty_like(initial_state)
     # Each thread sums over its own rows.
     parts = torch.get_num_threads()
@@ -359,8 +359,8 @@ def backward(
 
     over_ranges(len(u), work)
     return (
-        grad_u, grad_delta, grad_A.sum(0), grad_B, grad_C, grad_D.sum(0), grad_z, grad_bias.sum(0),
-        grad_initial,
+        grad_u, grad_delta, grad_A.sum(0), grad_B.to(B.dtype), grad_C.to(C.dtype), grad_D.sum(0),
+        grad_z, grad_bias.sum(0), grad_initial,
     )  # fmt: skip
 
 

@@ -103,8 +103,9 @@ def forward_rows(  # type: ignore[no-untyped-def]
             if mask is not None:
                 out = tl.where(observed, out, 0.0)
             tl.store(y + at * channels + c, out, real_c)
-        of_row = (row * channels + c)[None, :] * states
-        tl.store(last + of_row + n[:, None], state, real)
+        if last is not None:
+            of_row = (row * channels + c)[None, :] * states
+            tl.store(last + of_row + n[:, None], state, real)
 
 
 @triton.jit
@@ -253,15 +254,15 @@ def forward(
     last_state: Tensor,
     chunks: Tensor,
 ) -> None:
-    r"""Writes :obj:`y`, :obj:`last_state` and :obj:`chunks`, the states at the start of every
-    chunk of :obj:`chunk` steps but the first."""
+    r"""Writes :obj:`y`, unless it is empty :obj:`last_state`, and :obj:`chunks`, the states at the
+    start of every chunk of :obj:`chunk` steps but the first."""
     (rows, steps, channels), states = u.shape, A.size(0)
     block = triton.next_power_of_2(states)
     grid = (triton.cdiv(rows, ROWS), triton.cdiv(channels, CHANNELS))
     with torch.cuda.device_of(u):
         forward_rows[grid](
             u, delta, A, B, C, D, z, delta_bias, initial_state, _bytes(mask),
-            y, last_state, chunks,
+            y, last_state if last_state.numel() > 0 else None, chunks,
             rows, ROWS, steps, 1,
             channels, states, delta_softplus, chunk, block, CHANNELS,
             num_warps=min(max(block // STATES_EACH, 1), 8), enable_fp_fusion=True,
