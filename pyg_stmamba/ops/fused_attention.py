@@ -10,11 +10,14 @@ from .neighborhood import neighborhood, outgoing_edges
 
 
 def fused_attention_on_cpu(value: Tensor, *others: Any) -> tuple[Tensor, Tensor | None]:
-    r"""The sums of :func:`~pyg_stmamba.ops.graph_attention` on a CPU in float32."""
+    r"""The sums of :func:`~pyg_stmamba.ops.graph_attention` on a CPU, in float32 between the
+    memory and the memory."""
+    narrow = value if value.dtype == torch.bfloat16 else value.float()
+    # The kernel is compiled for each dtype of the values; the logits are few.
     wide: list[Any] = [
         x.float() if isinstance(x, Tensor) and x.is_floating_point() else x for x in others
     ]
-    out, attention = _fused_attention("cpu", value.float(), *wide)
+    out, attention = _fused_attention("cpu", narrow, *wide)
     return out.to(value.dtype), None if attention is None else attention.to(value.dtype)
 
 
@@ -138,7 +141,6 @@ def _backward(
     outgoing_rowptr: Tensor | None,
     outgoing_target: Tensor | None,
     outgoing_permutation: Tensor | None,
-    out: Tensor | None,
     log_sum: Tensor,
     heads: int,
     negative_slope: float,
@@ -148,7 +150,7 @@ def _backward(
     return load_kernel("graph_attention", device).backward(
         grad_out.contiguous(), None if grad_attention is None else grad_attention.contiguous(),
         value, source_logit, target_logit, edge_logit, keep, rowptr, source, permutation,
-        (outgoing_rowptr, outgoing_target, outgoing_permutation), out, log_sum,
+        (outgoing_rowptr, outgoing_target, outgoing_permutation), log_sum,
         heads, negative_slope, scale,
     )  # fmt: skip
 
@@ -168,7 +170,6 @@ def _(
     outgoing_rowptr: Tensor | None,
     outgoing_target: Tensor | None,
     outgoing_permutation: Tensor | None,
-    out: Tensor | None,
     log_sum: Tensor,
     heads: int,
     negative_slope: float,
@@ -182,10 +183,8 @@ def _(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, heads, negative_slope, scale, _, device = inputs
-    out, _, log_sum = output
     ctx.options = (heads, negative_slope, scale, device)
-    # The kernel on a CPU alone needs the output.
-    ctx.save_for_backward(*tensors, out if device == "cpu" else None, log_sum)
+    ctx.save_for_backward(*tensors, output[2])
     ctx.set_materialize_grads(False)
 
 

@@ -224,7 +224,6 @@ def backward(
     source: Tensor,
     permutation: Tensor,
     outgoing: tuple[Tensor | None, ...],
-    out: Tensor,
     log_sum: Tensor,
     heads: int,
     negative_slope: float,

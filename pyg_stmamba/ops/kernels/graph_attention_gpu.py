@@ -248,14 +248,13 @@ def backward(
     source: Tensor,
     permutation: Tensor,
     outgoing: tuple[Tensor | None, ...],
-    out: Tensor | None,
     log_sum: Tensor,
     heads: int,
     negative_slope: float,
     scale: float,
 ) -> tuple[Tensor, ...]:
     r"""Returns the gradients of :obj:`value`, the logits of the sources, of the targets and of the
-    edges; the output is not needed."""
+    edges."""
     slices, channels = target_logit.size(1) // heads, value.size(2)
     blocks, constants = _constants(slices, heads, channels, edge_logit)
     grad_value, grad_source, grad_target = (
