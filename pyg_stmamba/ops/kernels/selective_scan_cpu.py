@@ -142,147 +142,181 @@ def backward_rows(  # type: ignore[no-untyped-def]
     steps, chunk, channels = options.steps, options.chunk, D.size
     states, slots = options.states, options.states + options.states % 2
     size, chunks = channels * states, (steps - 1) // chunk
-    state, grad_state, sum_A, sum_D, sum_bias, B_part, C_part, sum_B, sum_C = scratch[:9]
-    step, drive, out, grad_out, grad_drive, grad_step, before, decay = scratch[9:]
     for r in range(start, stop):
-        grad_state[:] = 0.0
+        scratch.grad_state[:] = 0.0
         if grad_last.size > 0:
-            _read_states(grad_last, r * size, channels, states, slots, grad_state)
+            _read_states(grad_last, r * size, channels, states, slots, scratch.grad_state)
         for begin in range(chunks * chunk, -1, -chunk):
             length = min(chunk, steps - begin)
             if begin > 0:
                 at = (r * chunks + begin // chunk - 1) * size
-                _read_channels(checkpoints, at, channels, states, slots, state)
+                _read_channels(checkpoints, at, channels, states, slots, scratch.state)
             elif options.initial_state:
-                _read_states(initial, r * size, channels, states, slots, state)
+                _read_states(initial, r * size, channels, states, slots, scratch.state)
             else:
-                state[:] = 0.0
-            sum_B[:] = 0.0
-            sum_C[:] = 0.0
-            for k in range(length):
-                t = begin + k
-                observed = not options.mask or mask[r * steps + t]
-                B_at, C_at = B.row * r + B.step * t, C.row * r + C.step * t
-                for n in range(states):
-                    at = n * chunk + k
-                    B_part[at] = number(B.memory, B_at + n) if observed else np.float32(0.0)
-                    C_part[at] = number(C.memory, C_at + n) if observed else np.float32(0.0)
+                scratch.state[:] = 0.0
+            _read_weights(r, begin, length, B, C, mask, options, scratch)
             for first in range(0, channels, LANES):
-                width, base = min(LANES, channels - first), first * slots
-                skip, shift = load(D, first, width), load(bias, first, width)
-                for k in range(length):
-                    t = begin + k
-                    at = k * LANES
-                    store(grad_drive, at, LANES, fill(0.0))
-                    store(grad_step, at, LANES, fill(0.0))
-                    if options.mask and not mask[r * steps + t]:
-                        store(step, at, LANES, fill(0.0))
-                        store(drive, at, LANES, fill(0.0))
-                        store(grad_out, at, LANES, fill(0.0))
-                        continue
-                    x = load(u.memory, u.row * r + u.step * t + first, width)
-                    raw = load(delta.memory, delta.row * r + delta.step * t + first, width) + shift
-                    dt = softplus(raw) if options.softplus else raw
-                    g = load(grad_y, (r * steps + t) * channels + first, width)
-                    if options.gate:
-                        gate = load(z.memory, z.row * r + z.step * t + first, width)
-                        g *= gate * sigmoid(gate)
-                    store(step, at, LANES, dt)
-                    store(drive, at, LANES, dt * x)
-                    store(out, at, LANES, skip * x)
-                    store(grad_out, at, LANES, g)
+                _read_steps(
+                    r, begin, length, first, grad_y, u, delta, D, z, bias, mask, options, scratch
+                )
                 for n in range(0, states, 2):
-                    # Of two states at once, so that sums over states are stored half as often.
-                    i, j = base + n * LANES, base + (n + 1) * LANES
-                    n_i, n_j = n * chunk, (n + 1) * chunk
-                    rate_i, rate_j = load(A, i, LANES), load(A, j, LANES)
-                    rate_i2, rate_j2 = rate_i * LOG2_E, rate_j * LOG2_E
-                    h_i, h_j = load(state, i, LANES), load(state, j, LANES)
-                    for k in range(length):
-                        at, at_j = k * LANES, (k + chunk) * LANES
-                        dt, x = load(step, at, LANES), load(drive, at, LANES)
-                        store(before, at, LANES, h_i)
-                        store(before, at_j, LANES, h_j)
-                        a_i, a_j = exp2(dt * rate_i2), exp2(dt * rate_j2)
-                        store(decay, at, LANES, a_i)
-                        store(decay, at_j, LANES, a_j)
-                        h_i = a_i * h_i + x * number(B_part, n_i + k)
-                        h_j = a_j * h_j + x * number(B_part, n_j + k)
-                        if options.gate:
-                            seen = h_i * number(C_part, n_i + k) + h_j * number(C_part, n_j + k)
-                            store(out, at, LANES, load(out, at, LANES) + seen)
-                    g_i, g_j = load(grad_state, i, LANES), load(grad_state, j, LANES)
-                    A_i, A_j = load(sum_A, i, LANES), load(sum_A, j, LANES)
-                    for back in range(length):
-                        k = length - 1 - back
-                        at, at_j = k * LANES, (k + chunk) * LANES
-                        dt, x = load(step, at, LANES), load(drive, at, LANES)
-                        g_out = load(grad_out, at, LANES)
-                        g_i += g_out * number(C_part, n_i + k)
-                        g_j += g_out * number(C_part, n_j + k)
-                        add_number(sum_C, n_i + k, total(g_out * h_i))
-                        add_number(sum_C, n_j + k, total(g_out * h_j))
-                        add_number(sum_B, n_i + k, total(g_i * x))
-                        add_number(sum_B, n_j + k, total(g_j * x))
-                        g_x = g_i * number(B_part, n_i + k) + g_j * number(B_part, n_j + k)
-                        store(grad_drive, at, LANES, load(grad_drive, at, LANES) + g_x)
-                        h_i, h_j = load(before, at, LANES), load(before, at_j, LANES)
-                        g_i *= load(decay, at, LANES)
-                        g_j *= load(decay, at_j, LANES)
-                        through_i, through_j = g_i * h_i, g_j * h_j
-                        g_dt = through_i * rate_i + through_j * rate_j
-                        store(grad_step, at, LANES, load(grad_step, at, LANES) + g_dt)
-                        A_i += through_i * dt
-                        A_j += through_j * dt
-                    store(grad_state, i, LANES, g_i)
-                    store(grad_state, j, LANES, g_j)
-                    store(sum_A, i, LANES, A_i)
-                    store(sum_A, j, LANES, A_j)
-                g_D, g_bias = load(sum_D, first, LANES), load(sum_bias, first, LANES)
-                for k in range(length):
-                    t = begin + k
-                    at = k * LANES
-                    own = (r * steps + t) * channels + first
-                    if options.mask and not mask[r * steps + t]:
-                        store(grad_u, own, width, fill(0.0))
-                        store(grad_delta, own, width, fill(0.0))
-                        if options.gate:
-                            store(grad_z, own, width, fill(0.0))
-                        continue
-                    x = load(u.memory, u.row * r + u.step * t + first, width)
-                    g_out, g_drive = load(grad_out, at, LANES), load(grad_drive, at, LANES)
-                    store(grad_u, own, width, g_drive * load(step, at, LANES) + g_out * skip)
-                    g = load(grad_step, at, LANES) + g_drive * x
-                    if options.softplus:
-                        delta_at = delta.row * r + delta.step * t + first
-                        g *= sigmoid(load(delta.memory, delta_at, width) + shift)
-                    store(grad_delta, own, width, g)
-                    g_D += g_out * x
-                    g_bias += g
-                    if options.gate:
-                        gate = load(z.memory, z.row * r + z.step * t + first, width)
-                        s = sigmoid(gate)
-                        g = load(grad_y, own, width) * load(out, at, LANES)
-                        store(grad_z, own, width, g * s * (1.0 + gate * (1.0 - s)))
-                store(sum_D, first, LANES, g_D)
-                store(sum_bias, first, LANES, g_bias)
+                    _pass_two_states(first, n, length, A, options, scratch)
+                _write_gradients(
+                    r, begin, length, first, grad_y, u, delta, D, z, bias, mask, options, scratch,
+                    grad_u, grad_delta, grad_z,
+                )  # fmt: skip
             for k in range(length):
                 own = (r * steps + begin + k) * states
                 for n in range(states):
-                    grad_B[own + n] = sum_B[n * chunk + k]
-                    grad_C[own + n] = sum_C[n * chunk + k]
+                    grad_B[own + n] = scratch.grad_B[n * chunk + k]
+                    grad_C[own + n] = scratch.grad_C[n * chunk + k]
         if grad_initial.size > 0:
-            _write_states(grad_state, grad_initial, r * size, channels, states, slots)
+            _write_states(scratch.grad_state, grad_initial, r * size, channels, states, slots)
         if (r - start) % ROWS_AT_ONCE == ROWS_AT_ONCE - 1 or r == stop - 1:
             for c in range(channels):
-                grad_D[c] += sum_D[c]
-                grad_bias[c] += sum_bias[c]
+                grad_D[c] += scratch.D[c]
+                grad_bias[c] += scratch.bias[c]
                 place = c // LANES * slots * LANES + c % LANES
                 for n in range(states):
-                    grad_A[n * channels + c] += sum_A[place + n * LANES]
-            sum_A[:] = 0.0
-            sum_D[:] = 0.0
-            sum_bias[:] = 0.0
+                    grad_A[n * channels + c] += scratch.A[place + n * LANES]
+            scratch.A[:] = 0.0
+            scratch.D[:] = 0.0
+            scratch.bias[:] = 0.0
+
+
+@njit(inline="always")
+def _read_weights(r, begin, length, B, C, mask, options, scratch):  # type: ignore[no-untyped-def]
+    r"""Lays out the weights of a chunk by state and step, with zeros where a step is masked."""
+    scratch.grad_B[:] = 0.0
+    scratch.grad_C[:] = 0.0
+    for k in range(length):
+        t = begin + k
+        observed = not options.mask or mask[r * options.steps + t]
+        B_at, C_at = B.row * r + B.step * t, C.row * r + C.step * t
+        for n in range(options.states):
+            at = n * options.chunk + k
+            scratch.B[at] = number(B.memory, B_at + n) if observed else np.float32(0.0)
+            scratch.C[at] = number(C.memory, C_at + n) if observed else np.float32(0.0)
+
+
+@njit(inline="always")
+def _read_steps(  # type: ignore[no-untyped-def]
+    r, begin, length, first, grad_y, u, delta, D, z, bias, mask, options, scratch
+):
+    r"""What does not depend on the state, of a block of channels: a masked step is one of size 0
+    without input and output."""
+    width = min(LANES, D.size - first)
+    skip, shift = load(D, first, width), load(bias, first, width)
+    for k in range(length):
+        t, at = begin + k, k * LANES
+        store(scratch.grad_drive, at, LANES, fill(0.0))
+        store(scratch.grad_step, at, LANES, fill(0.0))
+        if options.mask and not mask[r * options.steps + t]:
+            store(scratch.step, at, LANES, fill(0.0))
+            store(scratch.drive, at, LANES, fill(0.0))
+            store(scratch.grad_out, at, LANES, fill(0.0))
+            continue
+        x = load(u.memory, u.row * r + u.step * t + first, width)
+        step = load(delta.memory, delta.row * r + delta.step * t + first, width) + shift
+        if options.softplus:
+            step = softplus(step)
+        g = load(grad_y, (r * options.steps + t) * D.size + first, width)
+        if options.gate:
+            gate = load(z.memory, z.row * r + z.step * t + first, width)
+            g *= gate * sigmoid(gate)
+        store(scratch.step, at, LANES, step)
+        store(scratch.drive, at, LANES, step * x)
+        store(scratch.out, at, LANES, skip * x)
+        store(scratch.grad_out, at, LANES, g)
+
+
+@njit(inline="always")
+def _pass_two_states(first, n, length, A, options, scratch):  # type: ignore[no-untyped-def]
+    r"""Walks through a chunk and back, with two states of a block of channels, so that sums over
+    the states are stored half as often."""
+    chunk = options.chunk
+    i = first * (options.states + options.states % 2) + n * LANES
+    j, n_i, n_j = i + LANES, n * chunk, (n + 1) * chunk
+    rate_i, rate_j = load(A, i, LANES), load(A, j, LANES)
+    power_i, power_j = rate_i * LOG2_E, rate_j * LOG2_E
+    h_i, h_j = load(scratch.state, i, LANES), load(scratch.state, j, LANES)
+    for k in range(length):
+        at, at_j = k * LANES, (k + chunk) * LANES
+        step, drive = load(scratch.step, at, LANES), load(scratch.drive, at, LANES)
+        decay_i, decay_j = exp2(step * power_i), exp2(step * power_j)
+        store(scratch.before, at, LANES, h_i)
+        store(scratch.before, at_j, LANES, h_j)
+        store(scratch.decay, at, LANES, decay_i)
+        store(scratch.decay, at_j, LANES, decay_j)
+        h_i = decay_i * h_i + drive * number(scratch.B, n_i + k)
+        h_j = decay_j * h_j + drive * number(scratch.B, n_j + k)
+        if options.gate:
+            out = h_i * number(scratch.C, n_i + k) + h_j * number(scratch.C, n_j + k)
+            store(scratch.out, at, LANES, load(scratch.out, at, LANES) + out)
+    g_i, g_j = load(scratch.grad_state, i, LANES), load(scratch.grad_state, j, LANES)
+    sum_i, sum_j = load(scratch.A, i, LANES), load(scratch.A, j, LANES)
+    for back in range(length):
+        k = length - 1 - back
+        at, at_j = k * LANES, (k + chunk) * LANES
+        step, drive = load(scratch.step, at, LANES), load(scratch.drive, at, LANES)
+        g_out = load(scratch.grad_out, at, LANES)
+        g_i += g_out * number(scratch.C, n_i + k)
+        g_j += g_out * number(scratch.C, n_j + k)
+        add_number(scratch.grad_C, n_i + k, total(g_out * h_i))
+        add_number(scratch.grad_C, n_j + k, total(g_out * h_j))
+        add_number(scratch.grad_B, n_i + k, total(g_i * drive))
+        add_number(scratch.grad_B, n_j + k, total(g_j * drive))
+        g = g_i * number(scratch.B, n_i + k) + g_j * number(scratch.B, n_j + k)
+        store(scratch.grad_drive, at, LANES, load(scratch.grad_drive, at, LANES) + g)
+        h_i, h_j = load(scratch.before, at, LANES), load(scratch.before, at_j, LANES)
+        g_i *= load(scratch.decay, at, LANES)
+        g_j *= load(scratch.decay, at_j, LANES)
+        through_i, through_j = g_i * h_i, g_j * h_j
+        g = through_i * rate_i + through_j * rate_j
+        store(scratch.grad_step, at, LANES, load(scratch.grad_step, at, LANES) + g)
+        sum_i += through_i * step
+        sum_j += through_j * step
+    store(scratch.grad_state, i, LANES, g_i)
+    store(scratch.grad_state, j, LANES, g_j)
+    store(scratch.A, i, LANES, sum_i)
+    store(scratch.A, j, LANES, sum_j)
+
+
+@njit(inline="always")
+def _write_gradients(  # type: ignore[no-untyped-def]
+    r, begin, length, first, grad_y, u, delta, D, z, bias, mask, options, scratch,
+    grad_u, grad_delta, grad_z,
+):  # fmt: skip
+    width = min(LANES, D.size - first)
+    skip, shift = load(D, first, width), load(bias, first, width)
+    sum_D, sum_bias = load(scratch.D, first, LANES), load(scratch.bias, first, LANES)
+    for k in range(length):
+        t, at = begin + k, k * LANES
+        own = (r * options.steps + t) * D.size + first
+        if options.mask and not mask[r * options.steps + t]:
+            store(grad_u, own, width, fill(0.0))
+            store(grad_delta, own, width, fill(0.0))
+            if options.gate:
+                store(grad_z, own, width, fill(0.0))
+            continue
+        x = load(u.memory, u.row * r + u.step * t + first, width)
+        g_out, g_drive = load(scratch.grad_out, at, LANES), load(scratch.grad_drive, at, LANES)
+        store(grad_u, own, width, g_drive * load(scratch.step, at, LANES) + g_out * skip)
+        g = load(scratch.grad_step, at, LANES) + g_drive * x
+        if options.softplus:
+            delta_at = delta.row * r + delta.step * t + first
+            g *= sigmoid(load(delta.memory, delta_at, width) + shift)
+        store(grad_delta, own, width, g)
+        sum_D += g_out * x
+        sum_bias += g
+        if options.gate:
+            gate = load(z.memory, z.row * r + z.step * t + first, width)
+            s = sigmoid(gate)
+            g = load(grad_y, own, width) * load(scratch.out, at, LANES)
+            store(grad_z, own, width, g * s * (1.0 + gate * (1.0 - s)))
+    store(scratch.D, first, LANES, sum_D)
+    store(scratch.bias, first, LANES, sum_bias)
 
 
 def forward(
