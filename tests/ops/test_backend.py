@@ -120,6 +120,11 @@ def test_compile():
 KERNEL = "pyg_stmamba.ops.kernels.causal_conv1d_cpu"
 
 
+@pytest.fixture
+def kernel():
+    pytest.importorskip(KERNEL, reason="the Numba kernel cannot be imported")
+
+
 class NoImport:
     """Fails where the kernel is looked for, as a missing shared library does."""
 
@@ -133,10 +138,10 @@ def refuse(*args):
 
 
 @pytest.fixture(params=["import", "forward", "backward"])
-def broken_kernel(request, monkeypatch):
+def broken_kernel(request, monkeypatch, kernel):
     """The Numba kernel of the convolution fails where the parameter says."""
     if request.param == "import":
-        monkeypatch.delitem(sys.modules, KERNEL, raising=False)
+        monkeypatch.delitem(sys.modules, KERNEL)
         monkeypatch.setattr(sys, "meta_path", [NoImport(), *sys.meta_path])
     else:
         parts = {"forward": lambda *args: None, "backward": lambda *args: None}
@@ -187,8 +192,8 @@ def test_a_broken_kernel_and_the_compiler():
     torch.testing.assert_close(y, causal_conv1d(x, weight, implementation="reference"))
 
 
-def test_without_the_package_of_a_kernel_nobody_is_warned(monkeypatch):
-    monkeypatch.delitem(sys.modules, KERNEL, raising=False)
+def test_without_the_package_of_a_kernel_nobody_is_warned(monkeypatch, kernel):
+    monkeypatch.delitem(sys.modules, KERNEL)
     monkeypatch.setitem(sys.modules, "numba", None)
     convolved()
     with pytest.raises(ValueError, match=r"it cannot be imported \(import of numba halted"):
@@ -208,6 +213,7 @@ def test_no_memory_for_a_trial_is_no_reason_for_good(monkeypatch):
 
 
 @pytest.mark.choice
+@pytest.mark.usefixtures("kernel")
 def test_a_trial_runs_outside_of_all_modes():
     x, weight = torch.ones(3, 6, 5), torch.ones(5, 4)
     with FakeTensorMode() as mode, torch.inference_mode():
@@ -217,6 +223,7 @@ def test_a_trial_runs_outside_of_all_modes():
 
 
 @pytest.mark.choice
+@pytest.mark.usefixtures("kernel")
 def test_nothing_is_tried_while_export_replaces_built_in_functions():
     class Convolution(torch.nn.Module):
         def forward(self, x, weight):
