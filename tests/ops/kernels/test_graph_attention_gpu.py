@@ -8,7 +8,7 @@ from pyg_stmamba.benchmark.memory import StorageCounter
 from pyg_stmamba.benchmark.op_parity import OpCase, check_implementation
 from pyg_stmamba.ops import graph_attention, neighborhood
 from pyg_stmamba.ops.graph_attention import IMPLEMENTATIONS
-from pyg_stmamba.ops.neighborhood import _kept
+from pyg_stmamba.ops.neighborhood import _kept, outgoing_edges
 
 TRITON = next(entry for entry in IMPLEMENTATIONS if entry.name == "triton")
 
@@ -179,26 +179,58 @@ def test_nan_comes_out_where_it_does_of_the_reference(kernel, triton_device, nam
 
 
 def test_strided_tensors_of_several_dtypes(kernel, triton_device):
-    arguments = make_case(4, 5, 6, by_slice=True).arguments
-    names = ("value", "source_logit", "target_logit", "edge_logit")
-    dtypes = (torch.bfloat16, torch.float32, torch.float16, torch.bfloat16)
-    given = {
-        name: arguments[name].to(dtype).unflatten(1, (2, 3)).transpose(1, 2).to(triton_device)
-        for name, dtype in zip(names, dtypes)
+    arguments = make_case(by_slice=True).arguments
+    dtypes = {
+        "value": torch.bfloat16,
+        "source_logit": torch.float32,
+        "target_logit": torch.float16,
+        "edge_logit": torch.bfloat16,
     }
+    # Nodes last in the memory; the slices and heads are next to each other in spite of that.
+    given = {
+        name: arguments[name].to(triton_device, dtype).movedim(0, -1).contiguous().movedim(-1, 0)
+        for name, dtype in dtypes.items()
+    }
+    value = arguments["value"].to(triton_device, torch.bfloat16)
+    given["value"] = value.movedim(-1, 1).contiguous().movedim(1, -1)
     exact = {k: x.double().cpu().requires_grad_() for k, x in given.items()}
     given = {k: x.requires_grad_() for k, x in given.items()}
     edge_index = arguments["edge_index"].t().contiguous().t()
+    weights = torch.randn(3, 5, 3, 2).bfloat16(), torch.randn(3, 2, 20).bfloat16()
     outputs = []
     for name, inputs, device in (("triton", given, triton_device), ("reference", exact, "cpu")):
         out, attention = graph_attention(
             **inputs, edge_index=edge_index.to(device), return_attention=True, implementation=name
         )
-        loss = out.double().sin().sum() + attention.double().square().sum()
+        # What comes back lies in the memory as what goes in.
+        views = out.movedim(-1, 0), attention.movedim(0, -1)
+        loss = sum((y * w.to(y)).sum() for y, w in zip(views, weights))
         outputs.append([out, attention, *torch.autograd.grad(loss, list(inputs.values()))])
-    assert [x.dtype for x in outputs[0]] == [torch.bfloat16, torch.bfloat16, *dtypes]
+    types = [torch.bfloat16, torch.bfloat16, *dtypes.values()]
+    assert [x.dtype for x in outputs[0]] == types
     for found, right in zip(*outputs):
         torch.testing.assert_close(found.double().cpu(), right, atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.parametrize("by_slice", [None, False, True])
+def test_opcheck(kernel, triton_device, by_slice):
+    arguments = make_case(by_slice=by_slice, keep=True).arguments
+    value, source_logit, target_logit, edge_index, edge_logit, keep = (
+        None if x is None else x.to(triton_device) for x in list(arguments.values())[:6]
+    )
+    floats = (value, source_logit, target_logit, edge_logit)
+    columns = [None if x is None else x.bfloat16().reshape(len(x), -1) for x in floats]
+    columns[0] = columns[0].view(6, 6, 3)
+    rowptr, source, _, permutation = neighborhood(edge_index, 5)
+    edges = (keep.flatten(1), rowptr, source, permutation, *outgoing_edges(edge_index, 6))
+    options, ops = (2, 0.2, 1.5), torch.ops.pyg_stmamba
+    tests = ("test_schema", "test_autograd_registration", "test_faketensor")
+    forward, backward = ops.fused_attention_forward.default, ops.fused_attention_backward.default
+    inputs = (*columns, *edges, *options, True, "gpu")
+    torch.library.opcheck(forward, inputs, test_utils=tests)
+    out, attention, log_sum = forward(*inputs)
+    inputs = (out, attention, *columns, *edges, log_sum, *options, "gpu")
+    torch.library.opcheck(backward, inputs, test_utils=("test_schema", "test_faketensor"))
 
 
 def test_compile(kernel, triton_device):
