@@ -3,6 +3,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyg_stmamba.nn import Dropout
+
 
 class Readout(nn.Module):
     r"""A residual multilayer perceptron from features to forecasts, as in `"Spatial-Temporal
@@ -45,7 +47,7 @@ class Readout(nn.Module):
             nn.Linear(hidden_channels, hidden_channels) for _ in range(num_layers)
         )
         self.last = nn.Linear(hidden_channels, out_channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters."""

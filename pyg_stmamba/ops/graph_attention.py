@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backend import Implementation, choose, missing, no_reasons
+from .dropout_mask import dropout_mask
 from .edge_attention import edge_attention
 from .fused_attention import (
     fused_attention_on_cpu,
@@ -79,9 +80,9 @@ def graph_attention(
             edge_logit = edge_logit.expand(num_edges, *middle, heads)
         edge_logit = edge_logit.expand(*edge_logit.shape[:-1], heads)
         edge_logit = edge_logit.reshape(num_edges, 1 if static else slices, heads)
-    keep = None
+    keep, scale = None, 1.0
     if dropout > 0:
-        keep = torch.rand(num_edges, slices, heads, device=value.device) >= dropout
+        keep, scale = dropout_mask(torch.Size((num_edges, slices, heads)), dropout, value.device)
     arguments = (
         value.reshape(value.size(0), slices, heads, value.size(-1)),
         source_logit.reshape(source_logit.size(0), slices, heads),
@@ -90,7 +91,7 @@ def graph_attention(
         edge_logit,
         keep,
         negative_slope,
-        1 / (1 - dropout) if dropout < 1 else 0.0,
+        scale,
         return_attention,
     )
     chosen = choose("graph_attention", IMPLEMENTATIONS, implementation, *arguments)

@@ -8,6 +8,7 @@ from torch_geometric.data import Data
 
 from pyg_stmamba.nn.blocks.adjacency import read_graph
 from pyg_stmamba.nn.blocks.pivot import pivot, unpivot
+from pyg_stmamba.nn.dropout import Dropout
 from pyg_stmamba.nn.spatial.resolver import spatial_resolver
 from pyg_stmamba.nn.spatial.spatial_operator import SpatialOperator
 from pyg_stmamba.nn.temporal.resolver import temporal_resolver
@@ -105,7 +106,7 @@ class STMambaBlock(nn.Module):
         self.temporal = temporal_resolver(temporal, channels, d_state, d_conv, expand, num_heads)
         self.norm_spatial = nn.LayerNorm(channels) if self.spatial is not None else nn.Identity()
         self.norm_temporal = nn.LayerNorm(channels) if self.temporal is not None else nn.Identity()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     @property
     def causal(self) -> bool:
