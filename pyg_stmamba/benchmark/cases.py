@@ -15,7 +15,7 @@ from pyg_stmamba.ops import causal_conv1d, selective_scan
 from . import shapes
 from .contender import Case, Contender, of_function, of_module
 from .parity import TOLERANCES
-from .peers import CONVS, DENSE_GAT, GATS, MAMBAS, SCANS, Peer
+from .peers import CONVS, DENSE_GAT, GATS, MAMBAS, SCANS, TRITON_GAT, Peer
 from .shapes import GraphShape, RowShape, random_graph
 from .torch_block import TorchBlock
 
@@ -88,6 +88,7 @@ def graph_attention_case(
         for peer in GATS
     ]
     pairs = shape.nodes**2 * slices * shape.heads
+    entries.append((TRITON_GAT, 0, contend(TRITON_GAT, lambda: edges)))
     entries.append((DENSE_GAT, pairs, contend(DENSE_GAT, lambda: _dense(edges, shape, dtype))))
     ours = of_module("ours", op, weights, x, edges)
     return _case("graph attention", str(shape), ours, entries, device, dtype, shape.steps)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyg_stmamba.nn import SpatialGAT
 from pyg_stmamba.ops import causal_conv1d, selective_scan
 from pyg_stmamba.ops.backend import missing
 
@@ -103,6 +104,10 @@ def triton_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Any:
     return causal_conv1d(x, weight, bias, "silu", implementation="triton")
 
 
+def triton_gat(in_channels: int, out_channels: int, heads: int) -> nn.Module:
+    return SpatialGAT(in_channels, out_channels, heads, implementation="triton")
+
+
 def torch_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     channels, width = weight.shape
     y = F.conv1d(x, weight.unsqueeze(1), bias, padding=width - 1, groups=channels)
@@ -185,3 +190,4 @@ DENSE_GAT = Peer(
     DenseGATOverSlices,
     SLICES_FIRST | dict.fromkeys(("att_src", "att_dst"), "1 h c -> 1 1 h c"),
 )
+TRITON_GAT = Peer("triton", triton_gat, OURS, _TRITON, ("cuda",), one_pass=True)

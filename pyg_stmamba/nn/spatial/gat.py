@@ -44,6 +44,9 @@ class SpatialGAT(SpatialOperator):
         bias (bool, optional): Whether there is an additive bias. (default: :obj:`True`)
         residual (bool, optional): Whether a learnable skip connection is added.
             (default: :obj:`False`)
+        implementation (str, optional): Forces one implementation of the attention and refuses
+            where it cannot run; the best one for these tensors if not given.
+            (default: :obj:`None`)
 
     Shapes:
         - **input:** :math:`(|\mathcal{V}|, *, F_{in})`, edges :math:`(2, |\mathcal{E}|)`,
@@ -67,6 +70,7 @@ class SpatialGAT(SpatialOperator):
         fill_value: float | Tensor | str = "mean",
         bias: bool = True,
         residual: bool = False,
+        implementation: str | None = None,
     ) -> None:
         super().__init__()
         if isinstance(fill_value, str) and fill_value not in REDUCTIONS:
@@ -81,6 +85,7 @@ class SpatialGAT(SpatialOperator):
         self.edge_dim = edge_dim
         self.fill_value = fill_value
         self.residual = residual
+        self.implementation = implementation
 
         width = out_channels * (heads if concat else 1)
         self.lin = Linear(in_channels, heads * out_channels, False, weight_initializer="glorot")
@@ -151,6 +156,7 @@ class SpatialGAT(SpatialOperator):
             negative_slope=self.negative_slope,
             dropout=self.dropout if self.training else 0.0,
             return_attention=return_attention_weights,
+            implementation=self.implementation,
         )
         attention: Tensor | None = None
         if isinstance(out, tuple):

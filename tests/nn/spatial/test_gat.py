@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -182,3 +184,17 @@ def test_bad_input():
 
 def test_repr():
     assert str(SpatialGAT(6, 4, heads=2)) == "SpatialGAT(6, 4, heads=2)"
+
+
+def test_implementation_is_forced_or_refused():
+    x, edge_index = torch.randn(3, 2, 4), torch.tensor([[0, 1], [1, 2]])
+    op = SpatialGAT(4, 2, heads=2, implementation="reference")
+    torch.testing.assert_close(op(x, edge_index), with_implementation(op, None)(x, edge_index))
+    with pytest.raises(ValueError, match="no such one"):
+        with_implementation(op, "no such one")(x, edge_index)
+
+
+def with_implementation(op: SpatialGAT, name: str | None) -> SpatialGAT:
+    other = copy.copy(op)
+    other.implementation = name
+    return other
