@@ -78,6 +78,31 @@ def choose(
     return chosen
 
 
+def check_floating_point(**tensors: Tensor | None) -> None:
+    r"""Checks that all tensors given are floating point.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    for name, tensor in tensors.items():
+        if tensor is not None and not tensor.is_floating_point():
+            raise ValueError(f"{name} must be floating point, got {tensor.dtype}")
+
+
+def check_devices(**tensors: Tensor | None) -> None:
+    r"""Checks that all tensors given are on the device of the first.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    given = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    first = next(iter(given))
+    device = given[first].device
+    for name, tensor in given.items():
+        if tensor.device != device:
+            raise ValueError(f"{name} must be on {device} like {first}, got {tensor.device}")
+
+
 def missing(module: str, function: str | None = None) -> list[str]:
     r"""Lists why the optional :obj:`module`, or :obj:`function` in it, is not there."""
     reason = _import_failure(module, function)

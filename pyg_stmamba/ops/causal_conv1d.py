@@ -7,7 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backend import Implementation, choose, no_reasons, reasons_against_compiled
+from .backend import (
+    Implementation,
+    check_devices,
+    check_floating_point,
+    choose,
+    no_reasons,
+    reasons_against_compiled,
+)
 from .fused_conv import (
     fused_conv_on_cpu,
     fused_conv_on_gpu,
@@ -54,8 +61,8 @@ def causal_conv1d(
           :obj:`return_final_state` is set
 
     Raises:
-        ValueError: If shapes do not fit each other, the activation is unknown, or the
-            implementation is unknown or cannot run on these tensors.
+        ValueError: If shapes do not fit each other, dtypes are wrong, devices differ, the
+            activation is unknown, or the implementation is unknown or cannot run on these tensors.
     """
     _check(x, weight, bias, activation, initial_state)
     arguments = (x, weight, bias, activation, initial_state)
@@ -157,6 +164,8 @@ def _check(
         raise ValueError(f"x must be floating point [..., T, C], got {x.dtype} {list(x.shape)}")
     if weight.dim() != 2 or weight.size(0) != x.size(-1) or weight.size(1) < 1:
         raise ValueError(f"weight must be [C, K] with C = {x.size(-1)}, got {list(weight.shape)}")
+    check_floating_point(weight=weight, bias=bias, initial_state=initial_state)
+    check_devices(x=x, weight=weight, bias=bias, initial_state=initial_state)
     if activation not in (None, "silu"):
         raise ValueError(f"unknown activation {activation!r}; the choices are None, 'silu'")
     state = (*x.shape[:-2], weight.size(1) - 1, x.size(-1))

@@ -7,7 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backend import Implementation, choose, no_reasons, reasons_against_compiled
+from .backend import (
+    Implementation,
+    check_devices,
+    check_floating_point,
+    choose,
+    no_reasons,
+    reasons_against_compiled,
+)
 from .fused_scan import (
     fused_scan_on_cpu,
     fused_scan_on_gpu,
@@ -75,7 +82,7 @@ def selective_scan(
           :math:`((*, T, D), (*, D, N))` if :obj:`return_last_state` is set
 
     Raises:
-        ValueError: If shapes do not fit each other, the mask is not boolean, or the
+        ValueError: If shapes do not fit each other, dtypes are wrong, devices differ, or the
             implementation is unknown or cannot run on these tensors.
     """
     _check(u, delta, A, B, C, D, z, delta_bias, initial_state, mask)
@@ -238,6 +245,13 @@ def _check(
         raise ValueError(f"u must be floating point [..., T, D], got {u.dtype} {list(u.shape)}")
     if A.dim() != 2 or A.size(0) != u.size(-1):
         raise ValueError(f"A must be [D, N] with D = {u.size(-1)}, got {list(A.shape)}")
+    check_floating_point(
+        delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias, initial_state=initial_state
+    )
+    check_devices(
+        u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias,
+        initial_state=initial_state, mask=mask,
+    )  # fmt: skip
     rows, channels, states = u.shape[:-1], u.shape[-1:], A.shape[1:]
     expected: list[tuple[str, Tensor | None, Any]] = [
         ("delta", delta, u.shape),
