@@ -5,11 +5,16 @@ import warnings
 import pytest
 import torch
 
+from pyg_stmamba.ops.kernels import thread_pool
 from pyg_stmamba.ops.kernels.thread_pool import over_ranges
 
 
-@pytest.fixture
-def two_threads():
+@pytest.fixture(params=["openmp", "pool"])
+def two_threads(request, monkeypatch):
+    if request.param == "pool":
+        monkeypatch.setattr(thread_pool, "_openmp", lambda: None)
+    elif thread_pool._openmp() is None:
+        pytest.skip("torch has no OpenMP of GNU's here")
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -29,6 +34,29 @@ def test_every_number_is_worked_on_once(two_threads, count):
     assert sorted(seen) == list(range(count))
     assert sorted(parts) == list(range(min(2, max(1, count))))
     assert len(threads) == len(parts)
+
+
+def test_openmp_gives_fewer_threads_than_asked_for():
+    seen = []
+    thread_pool._over_openmp(lambda region, data, parts, flags: region(data), 3, seen.append)
+    assert seen == [0, 1, 2]
+
+
+def test_several_callers_at_once(two_threads):
+    sums = [0] * 4
+
+    def call(caller):
+        found = []
+        for _ in range(50):
+            over_ranges(10, lambda part, start, stop: found.extend(range(start, stop)))
+        sums[caller] = sum(found)
+
+    callers = [threading.Thread(target=call, args=(caller,)) for caller in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert sums == [50 * 45] * 4
 
 
 def test_an_error_reaches_the_caller(two_threads):
