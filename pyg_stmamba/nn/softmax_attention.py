@@ -4,6 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pyg_stmamba.ops import dropout_mask
+
+# Up to so many queries and keys a CPU takes two plain products, which are two to three times faster
+# there than the fused attention, in bfloat16 up to ten times.
+FEW = 64
 # CUDA lays rows and heads along a grid axis of this length.
 MAX_GRID = 65535
 
@@ -38,6 +43,11 @@ def softmax_attention(
     if allowed is not None and allowed.dim() > 2:
         allowed = allowed.expand(*batch, *allowed.shape[-3:]).reshape(-1, *allowed.shape[-3:])
 
+    few = max(length, key.size(-2)) <= FEW and not torch.compiler.is_compiling()
+    if few and query.device.type == "cpu":
+        out = _by_products(query, key, value, allowed, causal, dropout)
+        return out.reshape(*batch, heads, length, value.size(-1))
+
     rows = max(MAX_GRID // heads, 1)
     parts = [
         F.scaled_dot_product_attention(
@@ -52,3 +62,23 @@ def softmax_attention(
     ]
     out = parts[0] if len(parts) == 1 else torch.cat(parts)
     return out.reshape(*batch, heads, length, value.size(-1))
+
+
+def _by_products(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    allowed: Tensor | None,
+    causal: bool,
+    dropout: float,
+) -> Tensor:
+    weight = (query * query.size(-1) ** -0.5) @ key.transpose(-1, -2)
+    if causal:
+        allowed = torch.ones(weight.shape[-2:], dtype=torch.bool).tril()
+    if allowed is not None:
+        weight = weight.masked_fill(~allowed, -torch.inf)
+    weight = weight.softmax(-1)
+    if dropout > 0:
+        keep, scale = dropout_mask(weight.shape, dropout, weight.device)
+        weight = weight * keep.to(weight.dtype).mul_(scale)
+    return weight @ value
