@@ -233,6 +233,6 @@ def _reduce(x: Tensor, rowptr: Tensor, reduce: str) -> Tensor:
 
 
 def _blocks(edges: Neighborhood, value: Tensor) -> Iterator[slice]:
-    size = max(1, _BLOCK_ELEMENTS // max(1, value[0].numel()))
+    size = max(1, _BLOCK_ELEMENTS // max(1, value.shape[1:].numel()))
     for first in range(0, edges.source.numel(), size):
         yield slice(first, first + size)

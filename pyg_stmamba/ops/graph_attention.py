@@ -7,7 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .backend import Implementation, choose, missing, no_reasons
+from .backend import (
+    Implementation,
+    check_devices,
+    check_floating_point,
+    choose,
+    missing,
+    no_reasons,
+)
 from .dropout_mask import dropout_mask
 from .edge_attention import edge_attention
 from .fused_attention import (
@@ -203,10 +210,11 @@ def _check(
     edge_logit: Tensor | None,
     dropout: float,
 ) -> None:
-    if value.dim() < 3 or not value.is_floating_point():
-        raise ValueError(
-            f"value must be floating point [S, ..., H, C], got {value.dtype} {list(value.shape)}"
-        )
+    logits = {"source_logit": source_logit, "target_logit": target_logit, "edge_logit": edge_logit}
+    check_floating_point(value=value, **logits)
+    check_devices(value=value, **logits, edge_index=edge_index)
+    if value.dim() < 3:
+        raise ValueError(f"value must be [S, ..., H, C], got {list(value.shape)}")
     for name, logit in (("source_logit", source_logit), ("target_logit", target_logit)):
         if logit.shape[1:] != value.shape[1:-1]:
             raise ValueError(

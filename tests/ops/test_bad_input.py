@@ -71,12 +71,7 @@ EMPTY = [
     (convolve, conv_inputs(rows=0), [(0, 12, 4), (0, 3, 4)]),
     (convolve, conv_inputs(steps=0), [(3, 0, 4), (3, 3, 4)]),
     (convolve, conv_inputs(channels=0), [(3, 12, 0), (3, 3, 0)]),
-    pytest.param(
-        attend,
-        attention_inputs(nodes=0, edges=0),
-        [(0, 3, 2, 4), (0, 3, 2)],
-        marks=pytest.mark.xfail(raises=IndexError, reason="edge_attention asks for a first node"),
-    ),
+    (attend, attention_inputs(nodes=0, edges=0), [(0, 3, 2, 4), (0, 3, 2)]),
     (attend, attention_inputs(edges=0), [(5, 3, 2, 4), (0, 3, 2)]),
     (attend, attention_inputs(slices=0), [(5, 0, 2, 4), (9, 0, 2)]),
     (attend, attention_inputs(channels=0), [(5, 3, 2, 0), (9, 3, 2)]),
@@ -105,6 +100,7 @@ def test_empty_inputs_give_empty_outputs_and_gradients(op, inputs, shapes, name)
     [
         (scan, scan_inputs(), ("delta", "A", "B", "C", "D", "z", "delta_bias", "initial_state")),
         (convolve, conv_inputs(), ("weight", "bias", "initial_state")),
+        (attend, attention_inputs(), ("source_logit", "target_logit", "edge_logit")),
     ],
 )
 def test_wrong_dtypes_and_devices_are_named(op, inputs, floating):
@@ -114,6 +110,12 @@ def test_wrong_dtypes_and_devices_are_named(op, inputs, floating):
             op({**inputs, name: inputs[name].detach().long()})
         with pytest.raises(ValueError, match=rf"{name} must be on cpu like {first}, got meta"):
             op({**inputs, name: inputs[name].detach().to("meta")})
+
+
+def test_edges_on_another_device_are_named():
+    inputs = attention_inputs()
+    with pytest.raises(ValueError, match="edge_index must be on cpu like value, got meta"):
+        attend({**inputs, "edge_index": inputs["edge_index"].to("meta")})
 
 
 def test_a_mask_on_another_device_is_named():

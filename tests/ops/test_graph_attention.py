@@ -399,7 +399,7 @@ def test_very_many_nodes():
         ({"edge_index": torch.tensor([[0, 7], [0, 0]])}, r"source nodes 0 to 6, got .* 0 to 7"),
         ({"edge_index": torch.tensor([[0, 6], [0, 9]])}, r"target nodes 0 to 8, got .* 0 to 9"),
         ({"edge_index": torch.zeros(2, 3)}, r"torch.int64 \[2, E\]"),
-        ({"value": torch.ones(7, 3)}, r"value must be floating point \[S, \.\.\., H, C\]"),
+        ({"value": torch.ones(7, 3)}, r"value must be \[S, \.\.\., H, C\]"),
         ({"source_logit": torch.ones(7, 4, 2)}, r"source_logit must be \[nodes, \*\[3, 2\]\]"),
         ({"source_logit": torch.ones(8, 3, 2)}, r"source_logit must have the 7 nodes"),
         ({"target_logit": torch.ones(9, 3)}, r"target_logit must be"),
