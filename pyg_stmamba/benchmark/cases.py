@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyg_stmamba.nn import SpatialGAT, STMambaBlock
 from pyg_stmamba.ops import causal_conv1d, selective_scan
@@ -73,7 +73,7 @@ def graph_attention_case(
     r"""The graph attention layer over all slices."""
     op = _seeded(SpatialGAT, shape.channels, shape.channels // shape.heads, shape.heads)
     x, edges = _graph(shape, device, dtype)
-    weights = {name: value.to(device, dtype) for name, value in op.state_dict().items()}
+    weights = _weights(op, device, dtype)
 
     def contend(peer: Peer, other: Callable[[], Tensor]) -> Callable[[], Contender]:
         def build() -> Contender:
@@ -106,7 +106,7 @@ def block_case(
     """
     block = _seeded(STMambaBlock, shape.channels, num_heads=shape.heads, dropout=0.0)
     x, edges = _graph(shape, device, dtype)
-    weights = {name: value.to(device, dtype) for name, value in block.state_dict().items()}
+    weights = _weights(block, device, dtype)
 
     def contend(gat: Peer, mamba: Peer) -> Callable[[], Contender]:
         def build() -> Contender:
@@ -218,8 +218,26 @@ def _seeded(make: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
 
 def _graph(shape: GraphShape, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     draw = _drawer(device, dtype)
-    x = draw(shape.nodes, shape.windows, shape.steps, shape.channels)
+    x = _rounded(draw(shape.nodes, shape.windows, shape.steps, shape.channels), 8)
     return x, random_graph(shape.nodes, shape.edges).to(device)
+
+
+def _weights(module: nn.Module, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    of_attention = ("lin.weight", "att_src", "att_dst")
+    return {
+        name: _rounded(value, 64 if name.endswith(of_attention) else None).to(device, dtype)
+        for name, value in module.state_dict().items()
+    }
+
+
+def _rounded(x: Tensor, parts: int | None) -> Tensor:
+    r"""Rounds to multiples of :obj:`1 / parts`.
+
+    Sums of products of such numbers are exact in float32, so that whoever computes the logits of an
+    attention gets the same: else a logit next to zero would be on either side of the LeakyReLU's
+    bend, and a gradient five times as large as another's.
+    """
+    return x if parts is None else (x * parts).round() / parts
 
 
 def _repeat(edges: Tensor, shape: GraphShape) -> Tensor:

@@ -12,8 +12,9 @@ Run = Callable[[], object]
 def interleaved_medians(runs: Sequence[Run], device: torch.device, repeats: int) -> list[float]:
     r"""Runs all in turn, over and over, and returns the median seconds of each.
 
-    What else the machine does, and how hot it gets, then falls on all alike. The caller has run
-    each of them before.
+    What else the machine does, and how hot it gets, then falls on all alike. Each runs twice in its
+    turn, and the second run counts, as in a training loop: the first finds the caches and the
+    memory of the process as another has left them.
 
     Args:
         runs (Sequence[callable]): The computations.
@@ -25,6 +26,7 @@ def interleaved_medians(runs: Sequence[Run], device: torch.device, repeats: int)
     taken: list[list[float]] = [[] for _ in runs]
     for _ in range(repeats):
         for run, times in zip(runs, taken):
+            run()
             times.append(seconds(run, device))
     return [statistics.median(times) for times in taken]
 

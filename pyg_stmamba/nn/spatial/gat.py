@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.nn.inits import glorot, zeros
@@ -145,7 +146,7 @@ class SpatialGAT(SpatialOperator):
                 edge_index, edge_attr, x.size(0), self.fill_value
             )
         value = self.lin(x)
-        source_logit, target_logit = (value @ self._logit_weight()).chunk(2, dim=-1)
+        source_logit, target_logit = F.linear(value, self._logit_weight()).chunk(2, dim=-1)
         value = value.unflatten(-1, (self.heads, self.out_channels))
         out = graph_attention(
             value,
@@ -175,7 +176,7 @@ class SpatialGAT(SpatialOperator):
         heads and nothing of the size of the values is made for it."""
         vectors = torch.cat([self.att_src, self.att_dst])
         heads = torch.eye(self.heads, dtype=vectors.dtype, device=vectors.device)
-        return torch.einsum("khc,hg->hckg", vectors, heads).reshape(-1, 2 * self.heads)
+        return torch.einsum("khc,hg->kghc", vectors, heads).reshape(2 * self.heads, -1)
 
     def _edge_features(self, edge_attr: Tensor | None, edge_index: Tensor) -> Tensor | None:
         if edge_attr is None:

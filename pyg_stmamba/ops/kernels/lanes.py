@@ -107,15 +107,22 @@ def put(typing_context: Any, memory: Any, at: Any, x: Any) -> Any:
 
 
 @intrinsic
-def add_number(typing_context: Any, memory: Any, at: Any, x: Any) -> Any:
-    r"""Adds :obj:`x` to the number :obj:`memory[at]`."""
+def add_totals(typing_context: Any, memory: Any, at: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    r"""Adds the sums of the sixteen numbers of each of four vectors to the four numbers from
+    :obj:`memory[at]` on, which takes half of what four :func:`total` take."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = _pointer(context, builder, signature, arguments)
-        builder.store(builder.fadd(builder.load(pointer), arguments[2]), pointer)
+        pointer = builder.bitcast(pointer, ir.VectorType(_FLOAT, 4).as_pointer())
+        a, b, c, d = arguments[2:]
+        halves = _fold(builder, _fold(builder, a, b, 8), _fold(builder, c, d, 8), 4)
+        sums = _fold(builder, halves, halves, 2, 8)
+        sums = _fold(builder, sums, sums, 1, 4)
+        before = builder.load(pointer, align=4)
+        builder.store(builder.fadd(before, sums), pointer, align=4)
         return context.get_dummy_value()
 
-    return types.void(memory, at, x), generate
+    return types.void(memory, at, a, b, c, d), generate
 
 
 @intrinsic
@@ -273,6 +280,20 @@ def _masked(builder: Any, access: str, result: Any, arguments: list[Any], width:
     name = f"llvm.masked.{access}.v{LANES}{'f' if element == _FLOAT else 'i'}{8 * size}.p0"
     fnty = ir.FunctionType(result, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, fnty, name), arguments)
+
+
+def _fold(builder: Any, a: Any, b: Any, distance: int, size: int = LANES) -> Any:
+    r"""Adds numbers :obj:`distance` apart, first those of :obj:`a`, then those of :obj:`b` (or of
+    :obj:`a` alone, if the result shall have but :obj:`size` numbers)."""
+    count = a.type.count
+    starts = [at for at in range(2 * count) if at % (2 * distance) < distance][:size]
+    low, high = (
+        builder.shuffle_vector(
+            a, b, ir.Constant(ir.VectorType(_INT, size), [at + offset for at in starts])
+        )
+        for offset in (0, distance)
+    )
+    return builder.fadd(low, high, flags=_FLAGS)
 
 
 def _all_of(builder: Any, width: Any) -> Any:

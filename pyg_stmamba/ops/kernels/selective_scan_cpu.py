@@ -13,7 +13,7 @@ from numba import njit
 from torch import Tensor
 
 from .arrays import array, memory, rows, zeros
-from .lanes import KERNEL, LANES, add_number, fill, load, number, store, total
+from .lanes import KERNEL, LANES, add_totals, fill, load, number, store
 from .thread_pool import over_ranges
 from .vector_math import LOG2_E, exp2, sigmoid, softplus
 
@@ -47,11 +47,11 @@ class Scratch(NamedTuple):
     A: Any
     D: Any
     bias: Any
-    # Of a chunk, by state and step: the weights, zero where a step is masked, and their gradients.
+    # Of a chunk, by state and step: the weights, zero where a step is masked; and by two states and
+    # step: the gradients of two in B, then of the same two in C.
     B: Any
     C: Any
-    grad_B: Any
-    grad_C: Any
+    sums: Any
     # Of a chunk and a block, by step; of two states, by step.
     step: Any
     drive: Any
@@ -169,8 +169,9 @@ def backward_rows(  # type: ignore[no-untyped-def]
             for k in range(length):
                 own = (r * steps + begin + k) * states
                 for n in range(states):
-                    grad_B[own + n] = scratch.grad_B[n * chunk + k]
-                    grad_C[own + n] = scratch.grad_C[n * chunk + k]
+                    at = (n // 2 * chunk + k) * 4 + n % 2
+                    grad_B[own + n] = scratch.sums[at]
+                    grad_C[own + n] = scratch.sums[at + 2]
         if grad_initial.size > 0:
             _write_states(scratch.grad_state, grad_initial, r * size, channels, states, slots)
         if (r - start) % ROWS_AT_ONCE == ROWS_AT_ONCE - 1 or r == stop - 1:
@@ -188,8 +189,7 @@ def backward_rows(  # type: ignore[no-untyped-def]
 @njit(inline="always")
 def _read_weights(r, begin, length, B, C, mask, options, scratch):  # type: ignore[no-untyped-def]
     r"""Lays out the weights of a chunk by state and step, with zeros where a step is masked."""
-    scratch.grad_B[:] = 0.0
-    scratch.grad_C[:] = 0.0
+    scratch.sums[:] = 0.0
     for k in range(length):
         t = begin + k
         observed = not options.mask or mask[r * options.steps + t]
@@ -263,10 +263,8 @@ def _pass_two_states(first, n, length, A, options, scratch):  # type: ignore[no-
         g_out = load(scratch.grad_out, at, LANES)
         g_i += g_out * number(scratch.C, n_i + k)
         g_j += g_out * number(scratch.C, n_j + k)
-        add_number(scratch.grad_C, n_i + k, total(g_out * h_i))
-        add_number(scratch.grad_C, n_j + k, total(g_out * h_j))
-        add_number(scratch.grad_B, n_i + k, total(g_i * drive))
-        add_number(scratch.grad_B, n_j + k, total(g_j * drive))
+        sums_at = (n_i + 2 * k) * 2
+        add_totals(scratch.sums, sums_at, g_i * drive, g_j * drive, g_out * h_i, g_out * h_j)
         g = g_i * number(scratch.B, n_i + k) + g_j * number(scratch.B, n_j + k)
         store(scratch.grad_drive, at, LANES, load(scratch.grad_drive, at, LANES) + g)
         h_i, h_j = load(scratch.before, at, LANES), load(scratch.before, at_j, LANES)
@@ -428,7 +426,7 @@ def _in_blocks(A: Tensor) -> Tensor:
 
 def _scratch(states: int, channels: int, chunk: int) -> Scratch:
     slots, in_blocks = states + states % 2, -(-channels // LANES) * LANES
-    sizes = [slots * in_blocks] * 3 + [in_blocks] * 2 + [slots * chunk] * 4
+    sizes = [slots * in_blocks] * 3 + [in_blocks] * 2 + [slots * chunk] * 2 + [2 * slots * chunk]
     sizes += [chunk * LANES] * 6 + [2 * chunk * LANES] * 2
     return Scratch(*zeros(*sizes))
 

@@ -90,12 +90,24 @@ def test_single_numbers():
         out[0] = lanes.total(lanes.load(x, 0, 16))
         out[1] = lanes.number(x, 3)
         lanes.put(out, 2, np.float32(4.0))
-        lanes.add_number(out, 2, np.float32(0.5))
         lanes.store(out, 3, 2, lanes.fill(9.0))
 
     out = np.zeros(6, np.float32)
     run(X, out)
-    np.testing.assert_allclose(out, [X[:16].sum(), X[3], 4.5, 9, 9, 0], rtol=1e-6)
+    np.testing.assert_allclose(out, [X[:16].sum(), X[3], 4, 9, 9, 0], rtol=1e-6)
+
+
+def test_four_totals():
+    @njit
+    def run(x, out):
+        a, b = lanes.load(x, 0, 16), lanes.load(x, 16, 16)
+        c, d = lanes.load(x, 32, 16), lanes.load(x, 48, 16)
+        lanes.add_totals(out, 1, a, b, c, d)
+
+    x, out = np.random.default_rng(0).normal(size=64).astype(np.float32), np.ones(6, np.float32)
+    run(x, out)
+    expected = np.append(np.append(1, 1 + x.reshape(4, 16).sum(1)), 1)
+    np.testing.assert_allclose(out, expected, rtol=1e-5)
 
 
 def test_whole_numbers_and_powers_of_two():
