@@ -164,7 +164,7 @@ def _case(
 ) -> Case:
     peers, left_out = [], {}
     for peer, elements, build in entries:
-        reasons = peer.reasons_against(device, steps) or _too_large(4 * elements, device)
+        reasons = peer.reasons_against(device, steps) or _too_large(4 * elements, peer, device)
         if reasons:
             left_out[peer.name] = "; ".join(reasons)
         else:
@@ -187,8 +187,9 @@ def _present(
     return present, left_out
 
 
-def _too_large(size: int, device: torch.device) -> list[str]:
-    if size <= LARGEST_TENSOR[device.type]:
+def _too_large(size: int, peer: Peer, device: torch.device) -> list[str]:
+    largest = LARGEST_TENSOR[device.type]
+    if size <= min(peer.largest_tensor or largest, largest):
         return []
     return [f"one of its tensors takes {size / 1e9:.1f} GB"]
 

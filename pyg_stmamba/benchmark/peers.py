@@ -43,6 +43,8 @@ class Peer(NamedTuple):
             (default: :obj:`("cpu", "cuda")`)
         most_steps (int, optional): The steps up to which it is measured.
             (default: :obj:`None`)
+        largest_tensor (int, optional): The bytes of its largest tensor up to which it is measured,
+            of one that would take minutes beside a faster peer. (default: :obj:`None`)
         one_pass (bool, optional): Whether it keeps no state of every step.
             (default: :obj:`False`)
     """
@@ -53,6 +55,7 @@ class Peer(NamedTuple):
     needs: tuple[str, ...] = ()
     devices: tuple[str, ...] = ("cpu", "cuda")
     most_steps: int | None = None
+    largest_tensor: int | None = None
     one_pass: bool = False
 
     def reasons_against(self, device: torch.device, steps: int) -> list[str]:
@@ -140,6 +143,7 @@ def mamba_ssm_mamba(channels: int) -> nn.Module:
     return importlib.import_module("mamba_ssm").Mamba(channels)
 
 
+SLOW = 2**29
 _CONV_LAYOUT = {name: TIME_LAST[name] for name in ("x", "y")}
 _TRITON = ("triton", "jit")
 _MAMBA_SSM = ("mamba_ssm.ops.selective_scan_interface", "selective_scan_cuda")
@@ -150,7 +154,13 @@ SCANS = (
     Peer("triton", triton_scan, OURS, _TRITON, ("cuda",), one_pass=True),
     Peer("torch loop", loop_scan),
     Peer("torch loop, compiled", compiled_loop_scan, devices=("cuda",), most_steps=16),
-    Peer("mambapy", mambapy_scan, needs=("mambapy.pscan", "pscan"), devices=("cpu",)),
+    Peer(
+        "mambapy",
+        mambapy_scan,
+        needs=("mambapy.pscan", "pscan"),
+        devices=("cpu",),
+        largest_tensor=SLOW,
+    ),
 )
 CONVS = (
     Peer("triton", triton_conv, OURS, _TRITON, ("cuda",), one_pass=True),
@@ -167,13 +177,21 @@ CONVS = (
 MAMBAS = (
     Peer("mamba_ssm.Mamba", mamba_ssm_mamba, OURS, _MAMBA_SSM, ("cuda",), one_pass=True),
     Peer("torch loop", loop_mamba),
-    Peer("mambapy", mambapy_mamba, OURS, ("mambapy.mamba", "MambaBlock"), ("cpu",)),
+    Peer(
+        "mambapy",
+        mambapy_mamba,
+        OURS,
+        ("mambapy.mamba", "MambaBlock"),
+        ("cpu",),
+        largest_tensor=SLOW,
+    ),
     Peer(
         "MambaMixer",
         hugging_face_mamba,
         OURS,
         ("transformers.models.mamba.modeling_mamba", "MambaMixer"),
         ("cpu",),
+        largest_tensor=SLOW,
     ),
 )
 GATS = (

@@ -284,6 +284,29 @@ def test_bfloat16_keeps_a_float32_state(name):
 
 
 @pytest.mark.parametrize("name", ON_CPU)
+@pytest.mark.parametrize(("channels", "states"), [(16, 4), (33, 1), (7, 5)])
+def test_bfloat16_gradients(name, channels, states):
+    inputs = {
+        key: x.detach().bfloat16().requires_grad_()
+        for key, x in make_inputs(3, steps=40, channels=channels, states=states).items()
+    }
+    wide = {key: x.detach().double().requires_grad_() for key, x in inputs.items()}
+    ours = outputs_and_gradients(inputs, delta_softplus=True, implementation=name)
+    right = outputs_and_gradients(wide, delta_softplus=True, implementation="reference")
+    assert_close([x.double() for x in ours], right, 2e-2)
+
+
+def test_halves_of_a_tensor_are_read_where_they_lie():
+    whole = torch.randn(20, 30, 64)
+    inputs = {k: x.detach() for k, x in make_inputs(20, steps=30, channels=32).items()}
+    inputs["u"], inputs["z"] = whole.chunk(2, -1)
+    with StorageCounter() as memory:
+        y = selective_scan(**inputs, delta_softplus=True, implementation="numba")
+    chunk = (20 * 3 * 32) * 4
+    assert memory.peak < y.numel() * 4 + chunk + 10_000
+
+
+@pytest.mark.parametrize("name", ON_CPU)
 def test_autocast_changes_nothing(name):
     inputs = make_inputs(3, steps=20)
     expected = outputs_and_gradients(inputs, delta_softplus=True, implementation=name)
