@@ -2,8 +2,8 @@ r"""Training windows a second of STMamba on the shapes of METR-LA-29.
 
 Two blocks of 64 channels, of graph attention or of attention among all nodes, each with Mamba over
 time; 29 sensors, 12 steps in and 12 ahead, batches of 64. A step is all that training does: make
-the batch, forward, masked error, backward, clip, AdamW. The values are drawn, unless a data set is
-given.
+the batch, forward, masked error, backward, clip, AdamW, in float32 and in bfloat16 as
+fit(precision="bf16-mixed") trains. The values are drawn, unless a data set is given.
 
     python benchmarks/throughput.py
     python benchmarks/throughput.py --dataset metr-la --root datasets/metr_la
@@ -30,6 +30,7 @@ from pyg_stmamba.training.forecast_data import fit_scaler, windows_of
 from pyg_stmamba.training.forecast_module import parameter_groups
 
 SPATIAL = {"graph attention": "gat", "attention over nodes": "attention"}
+PRECISIONS = {"float32": False, "bfloat16": True}
 WARM_UP = 3
 
 
@@ -54,7 +55,13 @@ def batches(windows: Windows, size: int) -> Iterator[Data]:
 
 
 def training_step(
-    graph: TemporalGraph, protocol: Protocol, spatial: str, channels: int, size: int, device: str
+    graph: TemporalGraph,
+    protocol: Protocol,
+    spatial: str,
+    channels: int,
+    size: int,
+    device: str,
+    narrow: bool,
 ) -> Callable[[], None]:
     r"""Returns what trains a new model on one more batch each time it is called."""
     torch.manual_seed(0)
@@ -69,7 +76,9 @@ def training_step(
     def step() -> None:
         batch = next(coming).to(device)
         optimizer.zero_grad()
-        masked_mae(model(batch), batch.y, batch.y_mask).backward()
+        with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=narrow):
+            loss = masked_mae(model(batch), batch.y, batch.y_mask)
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
 
@@ -78,7 +87,7 @@ def training_step(
 
 def main(
     arguments: Sequence[str] | None = None, graph: TemporalGraph | None = None
-) -> dict[str, float]:
+) -> dict[tuple[str, str], float]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", help="A data set instead of drawn values.")
     parser.add_argument("--root", type=Path, help="Its folder.")
@@ -94,19 +103,23 @@ def main(
         graph, protocol = dataset[0], dataset.protocol
     graph = graph or drawn_series()
 
-    steps = [
-        training_step(graph, protocol, name, given.channels, given.batch_size, given.device)
-        for name in SPATIAL.values()
-    ]
+    kinds = {
+        (name, precision): training_step(
+            graph, protocol, spatial, given.channels, given.batch_size, given.device, narrow
+        )
+        for name, spatial in SPATIAL.items()
+        for precision, narrow in PRECISIONS.items()
+    }
+    steps = list(kinds.values())
     for step in steps * WARM_UP:
         step()
     medians = interleaved_medians(steps, device, given.repeats)
-    rates = {name: given.batch_size / seconds for name, seconds in zip(SPATIAL, medians)}
+    rates = {kind: given.batch_size / seconds for kind, seconds in zip(kinds, medians)}
     print(describe_machine(device))
     print(f"\n{graph.num_nodes} nodes, {graph.num_edges} edges, batches of {given.batch_size}\n")
-    print("| over the nodes | training windows a second |\n|---|---|")
-    for name, rate in rates.items():
-        print(f"| {name} | {rate:.0f} |")
+    print("| over the nodes | precision | training windows a second |\n|---|---|---|")
+    for (name, precision), rate in rates.items():
+        print(f"| {name} | {precision} | {rate:.0f} |")
     return rates
 
 

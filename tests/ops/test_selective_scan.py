@@ -302,8 +302,8 @@ def test_halves_of_a_tensor_are_read_where_they_lie():
     inputs["u"], inputs["z"] = whole.chunk(2, -1)
     with StorageCounter() as memory:
         y = selective_scan(**inputs, delta_softplus=True, implementation="numba")
-    chunk = (20 * 3 * 32) * 4
-    assert memory.peak < y.numel() * 4 + chunk + 10_000
+    # Copies of both would be twice as large as the output.
+    assert memory.peak < 1.5 * y.numel() * 4
 
 
 @pytest.mark.parametrize("name", ON_CPU)
