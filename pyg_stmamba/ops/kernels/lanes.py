@@ -27,7 +27,6 @@ KERNEL = njit(nogil=True, cache=True, error_model="numpy", _nrt=False)
 _FLOAT = ir.FloatType()
 _INT = ir.IntType(32)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
-_INDEX = ir.Constant(ir.VectorType(_INT, LANES), list(range(LANES)))
 # Products and sums may be one instruction; nothing else is reordered.
 _FLAGS = ("contract", "nsz")
 
@@ -61,7 +60,7 @@ def load(typing_context: Any, memory: Any, at: Any, width: Any) -> Any:
                 whole = builder.load(_vector_pointer(builder, pointer), align=_size(pointer))
                 builder.store(_wide(builder, whole), x)
             with part:
-                builder.store(_wide(builder, _load_first(builder, pointer, width)), x)
+                builder.store(_wide(builder, _masked(builder, "load", pointer, width)), x)
         return builder.load(x)
 
     return lanes(memory, at, width), generate
@@ -79,7 +78,7 @@ def store(typing_context: Any, memory: Any, at: Any, width: Any, x: Any) -> Any:
             with all_of:
                 builder.store(x, _vector_pointer(builder, pointer), align=_size(pointer))
             with part:
-                _store_first(builder, pointer, width, x)
+                _masked(builder, "store", pointer, width, x)
         return context.get_dummy_value()
 
     return types.void(memory, at, width, x), generate
@@ -258,28 +257,21 @@ def _vector_pointer(builder: Any, pointer: Any) -> Any:
     return builder.bitcast(pointer, ir.VectorType(pointer.type.pointee, LANES).as_pointer())
 
 
-def _load_first(builder: Any, pointer: Any, width: Any) -> Any:
-    pointer = _vector_pointer(builder, pointer)
-    return _masked(builder, "load", pointer.type.pointee, [pointer], width)
-
-
-def _store_first(builder: Any, pointer: Any, width: Any, x: Any) -> None:
-    _masked(builder, "store", ir.VoidType(), [x, _vector_pointer(builder, pointer)], width)
-
-
-def _masked(builder: Any, access: str, result: Any, arguments: list[Any], width: Any) -> Any:
-    vector = arguments[0].type if access == "store" else result
-    element = vector.element
-    size = 4 if element == _FLOAT else element.width // 8
-    before = builder.icmp_signed(
-        "<", _INDEX, _splat(builder, builder.trunc(width, _INT), _INDEX.type)
-    )
-    arguments = [*arguments, _INT(size), before]
+def _masked(builder: Any, access: str, pointer: Any, width: Any, x: Any = None) -> Any:
+    r"""Loads, or stores of :obj:`x`, the first :obj:`width` numbers."""
+    size, pointer = _size(pointer), _vector_pointer(builder, pointer)
+    vector = pointer.type.pointee
+    index = ir.Constant(ir.VectorType(_INT, LANES), list(range(LANES)))
+    count = _splat(builder, builder.trunc(width, _INT), index.type)
+    how = [_INT(size), builder.icmp_signed("<", index, count)]
     if access == "load":
-        arguments.append(ir.Constant(vector, None))
-    name = f"llvm.masked.{access}.v{LANES}{'f' if element == _FLOAT else 'i'}{8 * size}.p0"
-    fnty = ir.FunctionType(result, [argument.type for argument in arguments])
-    return builder.call(cgutils.get_or_insert_function(builder.module, fnty, name), arguments)
+        result, arguments = vector, [pointer, *how, ir.Constant(vector, None)]
+    else:
+        result, arguments = ir.VoidType(), [x, pointer, *how]
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    letter = "f" if vector.element == _FLOAT else "i"
+    name = f"llvm.masked.{access}.v{LANES}{letter}{8 * size}.p0"
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
 def _fold(builder: Any, a: Any, b: Any, distance: int, size: int = LANES) -> Any:
