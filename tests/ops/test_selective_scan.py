@@ -296,6 +296,7 @@ def test_bfloat16_gradients(name, channels, states):
     assert_close([x.double() for x in ours], right, 2e-2)
 
 
+@pytest.mark.skipif("numba" not in ON_CPU, reason="there is no kernel for this CPU")
 def test_halves_of_a_tensor_are_read_where_they_lie():
     whole = torch.randn(20, 30, 64)
     inputs = {k: x.detach() for k, x in make_inputs(20, steps=30, channels=32).items()}
