@@ -375,6 +375,22 @@ def test_gradients_are_as_exact_as_float32_allows(name):
 
 
 @pytest.mark.parametrize("name", ON_CPU)
+@pytest.mark.parametrize(("heads", "channels"), [(3, 5), (4, 16), (5, 33)])
+def test_more_slices_than_a_kernel_takes_at_once(name, heads, channels):
+    # Three heads do not divide a block of sixteen columns, and several threads share the edges,
+    # so many that two which added to the same place would meet there.
+    inputs = make_inputs(101, edges=2000, heads=heads, channels=channels, edge_middle=())
+    exact = {
+        k: v.detach().double().requires_grad_() if v.requires_grad else v for k, v in inputs.items()
+    }
+    actual = outputs_and_gradients(inputs, implementation=name)
+    expected = outputs_and_gradients(exact, implementation="reference")
+    for a, e in zip(actual, expected, strict=True):
+        scale = max(1.0, e.abs().max().item())
+        torch.testing.assert_close(a.double() / scale, e / scale, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ON_CPU)
 def test_one_edge_logit_for_all_heads(name):
     inputs = make_inputs(3, edge_middle=(1,))
     shared = inputs["edge_logit"].detach()[..., :1].requires_grad_()
