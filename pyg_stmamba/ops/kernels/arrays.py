@@ -37,9 +37,3 @@ def zeros(*sizes: int) -> list[Any]:
     ends = list(accumulate(-(-size // 16) * 16 for size in sizes))
     together = torch.zeros(ends[-1]).numpy()
     return [together[start : start + size] for start, size in zip([0, *ends], sizes)]
-
-
-def array(x: Tensor | None, rank: int = 3, dtype: torch.dtype = torch.float32) -> Any:
-    r"""The memory of a tensor; an empty array of a fixed rank stands for :obj:`None`, so that a
-    kernel is compiled once for both."""
-    return torch.empty([0] * rank, dtype=dtype).numpy() if x is None else x.detach().numpy()

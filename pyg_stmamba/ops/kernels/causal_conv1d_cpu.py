@@ -6,7 +6,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from .arrays import array, memory, rows, zeros
+from .arrays import memory, rows, zeros
 from .lanes import KERNEL, LANES, fill, load, store
 from .thread_pool import over_ranges
 from .vector_math import sigmoid
@@ -146,7 +146,7 @@ def backward(
     # Each thread sums over its own rows.
     parts = torch.get_num_threads()
     grad_weight, grad_bias = (p.new_zeros(parts, *p.shape) for p in (weight, bias))
-    out_weight, out_bias = array(grad_weight.flatten(1)), array(grad_bias)
+    out_weight, out_bias = (x.flatten(1).numpy() for x in (grad_weight, grad_bias))
     out_x, out_initial = memory(grad_x), memory(grad_initial)
 
     def work(part: int, start: int, stop: int) -> None:

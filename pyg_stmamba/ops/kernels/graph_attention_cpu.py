@@ -13,7 +13,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from .arrays import array, memory, zeros
+from .arrays import memory, zeros
 from .lanes import KERNEL, LANES, fill, higher_of, load, number, put, store, total, where_above
 from .thread_pool import over_ranges
 from .vector_math import exp, log
@@ -244,7 +244,7 @@ def backward(
     # The threads share the columns; one logit for all the slices of an edge they sum apart.
     parts = 1 if options.per_slice else torch.get_num_threads()
     grad_edge = log_sum.new_zeros(parts, *(repeated.shape if repeated is not None else (0, 0)))
-    edge_sums, size = array(grad_edge.flatten(1)), _most_edges(rowptr) * LANES
+    edge_sums, size = grad_edge.flatten(1).numpy(), _most_edges(rowptr) * LANES
 
     def work(part: int, start: int, stop: int) -> None:
         grad_edge_part = edge_sums[min(part, parts - 1)]

@@ -12,7 +12,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from .arrays import array, memory, rows, zeros
+from .arrays import memory, rows, zeros
 from .lanes import KERNEL, LANES, add_totals, fill, load, number, store
 from .thread_pool import over_ranges
 from .vector_math import LOG2_E, exp2, sigmoid, softplus
@@ -377,7 +377,7 @@ def backward(
     parts = torch.get_num_threads()
     grad_A, grad_D, grad_bias = (x.new_zeros(parts, *x.shape) for x in (A, D, delta_bias))
     own = [memory(x) for x in (grad_u, grad_delta, grad_B, grad_C, grad_z, grad_initial)]
-    sums = [array(x.flatten(1)) for x in (grad_A, grad_D, grad_bias)]
+    sums = [x.flatten(1).numpy() for x in (grad_A, grad_D, grad_bias)]
     checkpoints = memory(chunks)
 
     def work(part: int, start: int, stop: int) -> None:
