@@ -72,8 +72,7 @@ def _compare(case: Case, device: torch.device, repeats: int) -> Comparison:
         except Exception as error:  # what a peer may do wrong is not known beforehand
             left_out[peer.name] = f"it failed: {type(error).__name__}: {_first_line(error)}"
         else:
-            # Two that are off by the tolerance may differ by twice as much.
-            found[peer.name] = parity(right, results, 2 * case.tolerance)
+            found[peer.name] = parity(right, results, case.tolerance)
     del right
     agreeing = [peer for peer in case.peers if peer.name in found and found[peer.name].holds]
     if found and not agreeing:

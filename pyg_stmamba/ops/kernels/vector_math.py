@@ -26,7 +26,21 @@ def exp2(x):  # type: ignore[no-untyped-def]
     """
     x = lower_of(higher_of(x, -125.0), 127.0)
     exponent, k = round_to_integer(x)
-    r = x - k
+    return _power(x - k, exponent)
+
+
+@njit(inline="always")
+def exp(x):  # type: ignore[no-untyped-def]
+    r"""The exponential as :math:`2^k 2^{(x - k \ln 2) / \ln 2}`, the product with :math:`\ln 2` in
+    two parts, of which the first is exact. It ends at :math:`e^{-86.6}` and :math:`e^{88}`."""
+    x = lower_of(higher_of(x, -86.6), 88.0)
+    exponent, k = round_to_integer(x * LOG2_E)
+    rest = (x - k * 0.693359375) + k * 2.12194440e-4
+    return _power(rest * LOG2_E, exponent)
+
+
+@njit(inline="always")
+def _power(r, exponent):  # type: ignore[no-untyped-def]
     p = r * 1.3276470e-3 + 9.6755410e-3
     p = p * r + 5.5507131e-2
     p = p * r + 2.4022120e-1
@@ -36,20 +50,15 @@ def exp2(x):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def exp(x):  # type: ignore[no-untyped-def]
-    return exp2(x * LOG2_E)
-
-
-@njit(inline="always")
 def sigmoid(x):  # type: ignore[no-untyped-def]
-    return 1.0 / (1.0 + exp2(x * -LOG2_E))
+    return 1.0 / (1.0 + exp(0.0 - x))
 
 
 @njit(inline="always")
 def softplus(x):  # type: ignore[no-untyped-def]
     r"""The softplus as :math:`\max(x, 0) + \ln(1 + e^{-|x|})`, of which the logarithm is twice the
     inverse hyperbolic tangent of :math:`e^{-|x|} / (2 + e^{-|x|}) \leq 1/3`."""
-    e = exp2(lower_of(x, 0.0 - x) * LOG2_E)
+    e = exp(lower_of(x, 0.0 - x))
     s = e / (2.0 + e)
     q = s * s
     p = q * (1.0 / 13.0) + 1.0 / 11.0
