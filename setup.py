@@ -22,6 +22,8 @@ extras = {
         "hypothesis>=6",
         "transformers>=5",
         "mambapy>=1.2",
+        "performer-pytorch>=1.1.4",
+        "setuptools",  # performer-pytorch imports distutils
         "pandas>=2",
         'triton>=3.3; sys_platform == "linux"',
     ],

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-OPS = ("selective_scan", "causal_conv1d", "graph_attention")
+OPS = ("selective_scan", "causal_conv1d", "graph_attention", "linear_attention")
 
 
 class Implementation(NamedTuple):

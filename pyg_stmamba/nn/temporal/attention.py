@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import math
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pyg_stmamba.nn.softmax_attention import softmax_attention
+from pyg_stmamba.nn.temporal.step_position import StepPosition
 from pyg_stmamba.nn.temporal.temporal_operator import TemporalOperator
 
 
@@ -59,22 +59,13 @@ class TemporalAttention(TemporalOperator):
         super().__init__()
         if channels % heads != 0:
             raise ValueError(f"channels ({channels}) must be divisible by heads ({heads})")
-        if position not in ("learned", "sinusoidal", None):
-            raise ValueError(
-                f"unknown position {position!r}; choose 'learned', 'sinusoidal' or None"
-            )
         self.channels = channels
         self.heads = heads
         self.dropout = dropout
         self.causal = causal
-        self.position = position
-        self.max_length = max_length
+        self.position = StepPosition(channels, position, max_length)
         self.in_proj = nn.Linear(channels, 3 * channels)
         self.out_proj = nn.Linear(channels, channels)
-        if position == "learned":
-            self.position_weight = nn.Parameter(torch.empty(max_length, channels))
-        else:
-            self.register_parameter("position_weight", None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -83,8 +74,7 @@ class TemporalAttention(TemporalOperator):
         nn.init.zeros_(self.in_proj.bias)
         nn.init.xavier_uniform_(self.out_proj.weight)
         nn.init.zeros_(self.out_proj.bias)
-        if self.position_weight is not None:
-            nn.init.normal_(self.position_weight, std=0.02)
+        self.position.reset_parameters()
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         query, key, value = self._project(x, mask, start=0)
@@ -109,27 +99,11 @@ class TemporalAttention(TemporalOperator):
         self._check(x, mask, self.channels)
         if mask is not None:
             x = x.masked_fill(~mask.unsqueeze(-1), 0.0)
-        if self.position is not None:
-            x = x + self._positions(start, x.size(-2)).to(x)
+        if self.position.kind is not None:
+            x = x + self.position(start, x.size(-2), x)
         heads = self.in_proj(x).unflatten(-1, (3, self.heads, -1))
         query, key, value = heads.movedim(-3, 0).transpose(-3, -2).unbind(0)
         return query, key, value
-
-    def _positions(self, start: int, steps: int) -> Tensor:
-        if self.position_weight is not None:
-            if start + steps > self.max_length:
-                raise ValueError(
-                    f"{self!r} has {self.max_length} learned positions, but the series reaches "
-                    f"{start + steps} steps; build it with a larger max_length, or with "
-                    f"position='sinusoidal' or None"
-                )
-            return self.position_weight[start : start + steps]
-        device = self.in_proj.weight.device
-        time = torch.arange(start, start + steps, device=device, dtype=torch.float64)
-        half = torch.arange(0, self.channels, 2, device=device, dtype=torch.float64)
-        phase = time[:, None] * torch.exp(-math.log(10000.0) / self.channels * half)
-        waves = torch.stack([phase.sin(), phase.cos()], dim=-1).flatten(-2)
-        return waves[:, : self.channels]
 
     def _attend(
         self,
@@ -168,5 +142,5 @@ class TemporalAttention(TemporalOperator):
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.channels}, heads={self.heads}, causal={self.causal}, "
-            f"position={self.position!r})"
+            f"position={self.position.kind!r})"
         )

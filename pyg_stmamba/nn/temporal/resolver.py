@@ -4,6 +4,7 @@ from torch import nn
 
 from pyg_stmamba.nn.temporal.attention import TemporalAttention
 from pyg_stmamba.nn.temporal.mamba import TemporalMamba
+from pyg_stmamba.nn.temporal.performer import TemporalPerformer
 from pyg_stmamba.nn.temporal.temporal_operator import TemporalOperator
 
 
@@ -17,9 +18,16 @@ def _attention(
     return TemporalAttention(channels, heads)
 
 
+def _performer(
+    channels: int, d_state: int, d_conv: int, expand: int, heads: int
+) -> TemporalOperator:
+    return TemporalPerformer(channels, heads)
+
+
 TEMPORAL_OPERATORS = {
     "mamba": _mamba,
     "attention": _attention,
+    "performer": _performer,
 }
 
 
@@ -34,13 +42,13 @@ def temporal_resolver(
     r"""Builds the temporal operator of a name; an instance and :obj:`None` pass through.
 
     Args:
-        query (str or TemporalOperator, optional): :obj:`"mamba"`, :obj:`"attention"`, or an
-            instance.
+        query (str or TemporalOperator, optional): :obj:`"mamba"`, :obj:`"attention"`,
+            :obj:`"performer"`, or an instance.
         channels (int): Size of each step.
         d_state (int, optional): States of each inner channel of Mamba. (default: :obj:`16`)
         d_conv (int, optional): Steps the convolution of Mamba sees. (default: :obj:`4`)
         expand (int, optional): Inner channels of Mamba for each channel. (default: :obj:`2`)
-        heads (int, optional): Heads of the attention. (default: :obj:`4`)
+        heads (int, optional): Heads of attention and Performer. (default: :obj:`4`)
 
     Raises:
         ValueError: If the name is unknown; the choices are listed.

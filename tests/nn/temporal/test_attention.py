@@ -42,7 +42,7 @@ def test_against_torch(causal, position):
 
     place = torch.zeros(7, C)
     if position == "learned":
-        place = op.position_weight[:7]
+        place = op.position.weight[:7]
     elif position == "sinusoidal":
         t, i = np.arange(7)[:, None], np.arange(C // 2)[None]
         place[:, 0::2] = torch.from_numpy(np.sin(t / 10000 ** (2 * i / C)))
@@ -107,7 +107,7 @@ def test_initialization():
     assert (op.in_proj.bias == 0).all()
     assert (op.out_proj.bias == 0).all()
     assert op.in_proj.weight.std().item() == pytest.approx((2 / 256) ** 0.5, rel=0.05)
-    assert op.position_weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert op.position.weight.std().item() == pytest.approx(0.02, rel=0.05)
 
 
 def test_bad_options():

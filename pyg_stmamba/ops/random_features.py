@@ -1,0 +1,121 @@
+r"""Random features whose products approximate the softmax kernel, and the projections they need."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# Added to each feature of the ReLU kernel, so that no weight is zero.
+RELU_FLOOR = 1e-3
+
+
+class Features(NamedTuple):
+    r"""Features :math:`\phi = e^s \mathbf{f}` of each row, with the scale apart: no row under- or
+    overflows as a whole, and the scale of a query cancels in attention."""
+
+    values: Tensor  # f [..., L, M], not negative
+    log_scale: Tensor | None  # s [..., L], None for zero
+
+
+def random_projection(
+    num_features: int,
+    dim: int,
+    orthogonal: bool = True,
+    ortho_scaling: int = 0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""Draws the directions :math:`\boldsymbol{\omega}` of random features, each standard normal
+    by itself, as in the `"Rethinking Attention with Performers"
+    <https://arxiv.org/abs/2009.14794>`_ paper.
+
+    Orthogonal ones are rows of orthogonal matrices that are uniform (Haar) among all such, times
+    norms that are distributed as those of normal vectors.
+
+    Args:
+        num_features (int): Number of directions :math:`M`.
+        dim (int): Their size :math:`d`.
+        orthogonal (bool, optional): Whether each :math:`d` of them are orthogonal; else all are
+            independent. (default: :obj:`True`)
+        ortho_scaling (int, optional): With :obj:`0` orthogonal directions have random norms, with
+            :obj:`1` all have :math:`\sqrt{d}`; the estimate of the softmax kernel is then biased.
+            (default: :obj:`0`)
+        generator (torch.Generator, optional): The source of randomness. (default: :obj:`None`)
+
+    Shapes:
+        - **output:** :math:`(M, d)`, float32
+    """
+    device = None if generator is None else generator.device
+    if not orthogonal:
+        return torch.randn(num_features, dim, generator=generator, device=device)
+    shape = (math.ceil(num_features / dim), dim, dim)
+    basis, triangle = torch.linalg.qr(torch.randn(shape, generator=generator, device=device))
+    # Of all signs that a decomposition may choose, a positive diagonal gives uniform matrices.
+    basis = basis * triangle.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+    if ortho_scaling == 0:
+        norms = torch.randn(shape, generator=generator, device=device).norm(dim=-1, keepdim=True)
+    else:
+        norms = basis.new_full((1, 1, 1), dim**0.5)
+    return (norms * basis).flatten(0, 1)[:num_features]
+
+
+def positive_features(x: Tensor, projection: Tensor) -> Features:
+    r"""Positive features of the softmax kernel, from the `"Rethinking Attention with Performers"
+    <https://arxiv.org/abs/2009.14794>`_ paper.
+
+    .. math::
+        \phi_r(\mathbf{x}) = \tfrac{1}{\sqrt{M}} \exp \left( \boldsymbol{\omega}_r^{\top}
+        \mathbf{x} - \tfrac{1}{2} \Vert \mathbf{x} \Vert^2 \right), \qquad
+        \mathbb{E} \left[ \phi(\mathbf{x})^{\top} \phi(\mathbf{y}) \right] =
+        \exp(\mathbf{x}^{\top} \mathbf{y})
+
+    Args:
+        x (torch.Tensor): The rows.
+        projection (torch.Tensor): The directions :math:`\boldsymbol{\omega}`.
+
+    Shapes:
+        - **input:** :math:`(*, L, d)`, projection :math:`(M, d)`
+        - **output:** values :math:`(*, L, M)`, at most 1, and their log scale :math:`(*, L)`
+    """
+    return _exponential(x @ projection.t(), x, projection.size(0))
+
+
+def hyperbolic_features(x: Tensor, projection: Tensor) -> Features:
+    r"""As :func:`positive_features`, with each direction taken both ways: twice as many features
+    of less variance.
+
+    .. math::
+        \phi(\mathbf{x}) = \tfrac{1}{\sqrt{2M}} \exp \left( - \tfrac{1}{2}
+        \Vert \mathbf{x} \Vert^2 \right) \left[ \exp(\boldsymbol{\omega}^{\top} \mathbf{x})
+        \, \Vert \, \exp(-\boldsymbol{\omega}^{\top} \mathbf{x}) \right]
+
+    Shapes:
+        - **input:** :math:`(*, L, d)`, projection :math:`(M, d)`
+        - **output:** values :math:`(*, L, 2M)`, at most 1, and their log scale :math:`(*, L)`
+    """
+    projected = x @ projection.t()
+    return _exponential(torch.cat([projected, -projected], -1), x, 2 * projection.size(0))
+
+
+def relu_features(x: Tensor, projection: Tensor) -> Features:
+    r"""Features of a kernel of their own, which does not approximate softmax.
+
+    .. math::
+        \phi_r(\mathbf{x}) = \mathrm{ReLU}(\boldsymbol{\omega}_r^{\top} \mathbf{x}) + 10^{-3}
+
+    Shapes:
+        - **input:** :math:`(*, L, d)`, projection :math:`(M, d)`
+        - **output:** values :math:`(*, L, M)`; there is no scale
+    """
+    return Features((x @ projection.t()).relu() + RELU_FLOOR, None)
+
+
+def _exponential(projected: Tensor, x: Tensor, num_features: int) -> Features:
+    # The largest exponent is taken out and put into the scale. It is a constant to gradients,
+    # since it cancels there.
+    largest = projected.detach().amax(-1, keepdim=True)
+    values = (projected - largest).exp()
+    log_scale = largest.squeeze(-1) - 0.5 * x.square().sum(-1) - 0.5 * math.log(num_features)
+    return Features(values, log_scale)
