@@ -21,7 +21,7 @@ from .averaging import warm_ema
 from .checkpoint import describe, load_forecaster
 from .device import check_devices, describe_device
 from .evaluate import evaluate
-from .forecast_data import ForecastData, fit_profile, fit_scaler
+from .forecast_data import ForecastData, fit_profile, fit_scaler, fit_spectral_time
 from .forecast_module import ForecastModule, Row
 from .run_folder import RunFolder, WholeCheckpoints, versions
 from .run_recorder import RunProgress, RunRecorder
@@ -62,6 +62,7 @@ def fit(
     decay: float = 0.1,
     plateau_patience: int = 5,
     gradient_clip: float | None = 5.0,
+    loss: str = "mae",
     ema_decay: float | None = None,
     seed: int = 0,
     precision: str = "32-true",
@@ -90,7 +91,8 @@ def fit(
 
     Args:
         model (torch.nn.Module): The forecaster; its :obj:`scaler` and its
-            :obj:`weekly_profile`, where it has them, are fitted on the training split.
+            :obj:`weekly_profile` and its :obj:`spectral_time`, where it has them, are fitted on
+            the training split.
         graph (TemporalGraph): The series.
         protocol (Protocol, optional): Lengths of windows, splits, target channels.
         out (str or Path, optional): Folder of the run, see :class:`RunFolder`. If :obj:`None`,
@@ -115,6 +117,10 @@ def fit(
         plateau_patience (int, optional): Epochs without improvement after which
             :obj:`"plateau"` decays. (default: :obj:`5`)
         gradient_clip (float, optional): Largest norm of the gradient. (default: :obj:`5.0`)
+        loss (str, optional): What training minimizes, in original units: :obj:`"mae"`,
+            :obj:`"mse"`, :obj:`"huber"` or :obj:`"smape"`, see
+            :mod:`pyg_stmamba.nn.losses`. The best epoch is that with the lowest mean absolute
+            error on the validation split, whatever the loss. (default: :obj:`"mae"`)
         ema_decay (float, optional): Decay of the exponential moving average of the weights that
             is validated and kept instead of the weights themselves, as in 0.999; it rises to
             that from the first steps on, see :func:`~pyg_stmamba.training.averaging.warm_ema`.
@@ -149,6 +155,7 @@ def fit(
     data = ForecastData(graph, protocol, batch_size, seed, num_workers)
     fit_scaler(model, data.windows["train"], protocol)
     fit_profile(model, data.windows["train"])
+    fit_spectral_time(model, data.windows["train"])
     module = ForecastModule(
         model,
         describe(model, graph, protocol),
@@ -158,6 +165,7 @@ def fit(
         max_seconds,
         seed,
         protocol,
+        loss,
     )
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     with ExitStack() as stack, torch.random.fork_rng(devices=gpus):
@@ -169,7 +177,8 @@ def fit(
         checkpoint = _checkpoint_to_resume(folder, resume)
         averaging = []
         if ema_decay is not None:
-            averaging = [WeightAveraging(multi_avg_fn=warm_ema(ema_decay))]
+            # Buffers are no weights: features that are drawn anew must not be averaged.
+            averaging = [WeightAveraging(use_buffers=False, multi_avg_fn=warm_ema(ema_decay))]
         with _quiet_lightning():
             trainer = Trainer(
                 accelerator=accelerator,

@@ -49,6 +49,18 @@ def fit_profile(model: nn.Module, train: Windows) -> None:
         train.profile = profile.fit(train).leave_one_week_out(train)
 
 
+def fit_spectral_time(model: nn.Module, train: Windows) -> None:
+    r"""Fits :obj:`model.spectral_time`, if there is one, on the steps that the training windows
+    read; its unit of time is the step."""
+    spectral: Any = getattr(model, "spectral_time", None)
+    if spectral is None:
+        return
+    read = train.step_counts() > 0
+    steps = slice(int(read.nonzero()[0]), int(read.nonzero()[-1]) + 1)
+    values, mask = train.graph.values[:, steps], train.graph.mask[:, steps]
+    spectral.fit(values.transpose(0, 1).flatten(1), observed_mask=mask.transpose(0, 1).flatten(1))
+
+
 class EpochOrder(Sampler[int]):
     r"""Shuffles by seed and number of the epoch alone, so that any epoch can be repeated.
 

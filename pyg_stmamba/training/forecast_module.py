@@ -10,17 +10,18 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_stmamba.data import Protocol
+from pyg_stmamba.nn.losses import LOSSES
 
 from .forecast_data import random_seed
-from .metrics import HorizonMetrics, masked_mae
+from .metrics import HorizonMetrics
 from .schedule import Progress, Schedule
 
 Row = dict[str, float]
 
 
 class ForecastModule(LightningModule):
-    r"""Trains a forecaster: masked mean absolute error in original units, AdamW, a learning-rate
-    schedule, and a validation error over the whole validation set.
+    r"""Trains a forecaster: a masked loss in original units, AdamW, a learning-rate schedule, and
+    a validation error over the whole validation set.
 
     All that a run remembers beside weights and optimizer is :attr:`history`, one row for each
     finished epoch; the learning rate, the best epoch and the time that is left follow from it.
@@ -39,6 +40,10 @@ class ForecastModule(LightningModule):
         seed (int, optional): Seed of dropout and of whatever else is drawn in training.
             (default: :obj:`0`)
         protocol (Protocol, optional): The horizon and the steps that are reported.
+        loss (str, optional): What training minimizes, a name in
+            :obj:`pyg_stmamba.nn.losses.LOSSES`: :obj:`"mae"`, :obj:`"mse"`, :obj:`"huber"` or
+            :obj:`"smape"`. Epochs are compared by their mean absolute error whatever the loss.
+            (default: :obj:`"mae"`)
     """
 
     def __init__(
@@ -51,14 +56,18 @@ class ForecastModule(LightningModule):
         max_seconds: float | None = None,
         seed: int = 0,
         protocol: Protocol = Protocol(),  # noqa: B008
+        loss: str = "mae",
     ) -> None:
         super().__init__()
         schedule.check()
+        if loss not in LOSSES:
+            choices = ", ".join(map(repr, LOSSES))
+            raise ValueError(f"loss={loss!r} is unknown; choose from {choices}")
         self.model = model
         self.description = description
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.schedule, self.max_seconds = schedule, max_seconds
-        self.seed, self.protocol = seed, protocol
+        self.seed, self.protocol, self.loss = seed, protocol, loss
         self.history: list[Row] = []
         self.validation: Row = {}
         self._validation_metrics = self._no_metrics()
@@ -69,8 +78,8 @@ class ForecastModule(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         groups = parameter_groups(self.model, self.weight_decay)
-        # A fused step unscales float16 gradients itself, after Lightning wants to clip them.
-        fused = self.trainer.precision != "16-mixed"
+        # With mixed precision Lightning clips no gradients of a fused step, which may unscale them.
+        fused = not str(self.trainer.precision).endswith("mixed")
         return torch.optim.AdamW(groups, lr=self.learning_rate, fused=fused)
 
     def seconds(self) -> float:
@@ -89,7 +98,7 @@ class ForecastModule(LightningModule):
             group["lr"] = rate
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
-        loss = masked_mae(self.model(batch).float(), batch.y, batch.y_mask)
+        loss = LOSSES[self.loss](self.model(batch).float(), batch.y, batch.y_mask)
         count = batch.y_mask.sum()
         self._loss_sum += loss.detach() * count
         self._loss_count += count

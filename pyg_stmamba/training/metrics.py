@@ -3,41 +3,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyg_stmamba.nn.losses import masked_mae, masked_mse
+
 Scores = dict[str, float]
-
-
-def masked_mae(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    r"""Mean absolute error over the observed targets.
-
-    .. math::
-        \frac{1}{|M|} \sum_{i \in M} |\hat y_i - y_i|
-
-    It is the training loss as well: without a single observed target it is zero and still
-    hangs on the graph of :obj:`prediction`, so that a backward pass works.
-
-    Args:
-        prediction (torch.Tensor): Forecasts.
-        target (torch.Tensor): True values of the same shape. Values that are not observed may be
-            anything, NaN included.
-        mask (torch.Tensor, optional): Boolean, :obj:`True` = observed.
-            (default: :obj:`None`, all observed)
-    """
-    error = _observed_error(prediction, target, mask).abs()
-    return error.sum() / _count(target, mask)
 
 
 def masked_rmse(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     r"""Root mean squared error over the observed targets; arguments as :func:`masked_mae`."""
-    error = _observed_error(prediction, target, mask)
-    return ((error * error).sum() / _count(target, mask)).sqrt()
+    return masked_mse(prediction, target, mask).sqrt()
 
 
 def masked_mape(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     r"""Mean absolute error relative to the true value, as a fraction, over the observed targets
     that are not zero; arguments as :func:`masked_mae`."""
     mask = target != 0 if mask is None else mask & (target != 0)
-    error = _observed_error(prediction, target, mask).abs()
-    return (error / target.where(mask, 1.0).abs()).sum() / _count(target, mask)
+    size = target.where(mask, 1.0).abs()
+    return masked_mae(prediction / size, target / size, mask)
 
 
 class HorizonMetrics:
@@ -68,7 +49,7 @@ class HorizonMetrics:
             )
         mask = torch.ones_like(target, dtype=torch.bool) if mask is None else mask
         relative_mask = mask & (target != 0)
-        error = _observed_error(prediction, target, mask).double().abs()
+        error = (prediction - target).where(mask, 0.0).double().abs()
         relative = error / target.where(relative_mask, 1.0).abs() * relative_mask
         rows = (error, error * error, relative, mask.double(), relative_mask.double())
         per_step = [row.transpose(-1, -2).reshape(-1, self.horizon).sum(0) for row in rows]
@@ -83,15 +64,6 @@ class HorizonMetrics:
     def mae_by_step(self) -> Tensor:
         r"""Returns the masked mean absolute error of each step ahead, :obj:`[horizon]`."""
         return self._sums[0] / self._sums[3]
-
-
-def _observed_error(prediction: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
-    error = prediction - target
-    return error if mask is None else error.where(mask, 0.0)
-
-
-def _count(target: Tensor, mask: Tensor | None) -> Tensor | int:
-    return max(target.numel(), 1) if mask is None else mask.sum().clamp(min=1)
 
 
 def _scores(sums: Tensor) -> Scores:
