@@ -69,6 +69,19 @@ def test_forecast_freeway(tmp_path: Path) -> None:
     assert metrics["test"]["average"]["mae"] < best
 
 
+def test_spectral_time(tmp_path: Path) -> None:
+    result = load("spectral_time").main(tmp_path / "modes.png", num_rows=5000, num_probes=8)
+    assert (tmp_path / "modes.png").read_bytes().startswith(b"\x89PNG")
+    # Half a bin of 512 rows is 0.049 Hz; refined frequencies are wrong by a small part of it.
+    assert 0.01 < result["frequency error of bins [Hz]"] < 0.049
+    assert result["frequency error of parabolic [Hz]"] < 0.003
+    assert result["frequency error of least squares [Hz]"] < 0.001
+    # Nobody forecasts the noise; whoever keeps the beat forecasts all else.
+    assert result["noise"] == 0.5
+    assert result["forecast error of least squares"] < 0.54
+    assert result["forecast error of bins"] > 0.8
+
+
 def last_value_mae(path: Path) -> list[float]:
     """Mean absolute error at 15, 30, 60 minutes and of all steps, by the definition."""
     with h5py.File(path) as file:

@@ -17,6 +17,7 @@ from pyg_stmamba.nn import (
     STMambaBlock,
     TemporalAttention,
     TemporalMamba,
+    TemporalPerformer,
 )
 from tests import laws
 
@@ -29,9 +30,15 @@ TEMPORAL = {
     "attention learned": lambda: TemporalAttention(C, heads=2, max_length=16),
     "attention sinusoidal": lambda: TemporalAttention(C, heads=2, position="sinusoidal"),
     "attention without positions": lambda: TemporalAttention(C, heads=1, position=None),
+    "performer": lambda: TemporalPerformer(C, heads=2),
+    "performer learned, hyperbolic": lambda: TemporalPerformer(
+        C, heads=1, position="learned", max_length=16, feature_map="hyperbolic", qk_norm=True
+    ),
+    "performer relu": lambda: TemporalPerformer(C, heads=2, kernel="relu", position=None),
 }
 NOT_CAUSAL = {
     "mamba both ways": lambda: TemporalMamba(C, d_state=4, bidirectional=True),
+    "performer both ways": lambda: TemporalPerformer(C, heads=2, causal=False),
     "attention both ways": lambda: TemporalAttention(C, heads=2, causal=False, max_length=16),
 }
 # A builder, and whether it takes edge features.
@@ -64,6 +71,7 @@ BLOCKS: dict[str, Case] = {
         lambda: STMambaBlock(C, num_heads=2, spatial="dot", temporal="attention"),
         False,
     ),
+    "gat, performer": (lambda: STMambaBlock(C, num_heads=2, temporal="performer"), False),
     "gcn, mamba": (lambda: STMambaBlock(C, spatial=GCNConv(C, C)), False),
     "no space": (lambda: STMambaBlock(C, spatial=None), False),
     "no time": (lambda: STMambaBlock(C, num_heads=2, temporal=None), False),
@@ -73,6 +81,7 @@ MODELS: dict[str, Case] = {
     "gat with edges, mamba, post": (lambda: model(edge_dim=D, norm="post"), True),
     "gat then attention, mamba": (lambda: model(spatial=["gat", "attention"]), False),
     "dot, attention": (lambda: model(spatial="dot", temporal="attention"), False),
+    "gat, performer": (lambda: model(temporal="performer"), False),
     "no space": (lambda: model(spatial=None), False),
 }
 LOCAL = [name for name in SPATIAL if name != "attention"]
