@@ -53,6 +53,30 @@ def test_a_batch_without_observed_targets_has_no_loss_but_a_graph(module, batche
     assert module.train_loss() == 0
 
 
+@pytest.mark.parametrize("loss", ["mae", "mse", "huber", "smape"])
+def test_training_minimizes_the_chosen_loss(protocol, batches, loss):
+    module = ForecastModule(Biased(protocol.horizon), protocol=protocol, loss=loss)
+    module._loss_sum, module._loss_count = torch.zeros(2)
+    target = batches[0].y[batches[0].y_mask]
+    error = (target - 2.0).abs()
+    expected = {
+        "mae": error,
+        "mse": error.square(),
+        "huber": (error - 0.5).where(error > 1, 0.5 * error.square()),
+        "smape": 2 * error / (target.abs() + 2.0),
+    }[loss].mean()
+    assert module.training_step(batches[0], 0).item() == pytest.approx(expected.item(), rel=1e-5)
+    module.on_validation_epoch_start()
+    module.validation_step(batches[0], 0)
+    scores = module._validation_metrics.compute()["average"]
+    assert scores["mae"] == pytest.approx(error.mean().item(), rel=1e-5)
+
+
+def test_unknown_losses_list_the_choices():
+    with pytest.raises(ValueError, match="loss='l2' is unknown; choose from 'mae', 'mse', 'huber'"):
+        ForecastModule(Biased(4), loss="l2")
+
+
 def test_validation_does_not_average_batches(module, batches):
     # All of the first batch is missing but one value: its mean must not weigh as the others'.
     batches[0].y_mask = torch.zeros_like(batches[0].y_mask)

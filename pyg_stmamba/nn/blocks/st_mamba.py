@@ -54,8 +54,9 @@ class STMambaBlock(nn.Module):
             neighbours), an instance of :class:`SpatialOperator` or of a PyG convolution;
             :obj:`None` leaves the phase out. (default: :obj:`"gat"`)
         temporal (str or torch.nn.Module, optional): The temporal operator, :obj:`"mamba"`,
-            :obj:`"attention"` or an instance of :class:`TemporalOperator`; :obj:`None` leaves the
-            phase out. (default: :obj:`"mamba"`)
+            :obj:`"attention"`, :obj:`"performer"` or an instance of :class:`TemporalOperator`;
+            :obj:`None` leaves the phase out. Random features of a Performer are drawn anew where
+            the model calls :func:`redraw_when_due`. (default: :obj:`"mamba"`)
         edge_dim (int, optional): Size of the edge features; :obj:`None` leaves them unused.
             With :obj:`1` the weights of a dense adjacency matrix are used.
             (default: :obj:`None`)

@@ -4,7 +4,6 @@ import math
 from typing import Literal
 
 import torch
-from scipy import signal
 from torch import Tensor
 
 SHORTEST_SEGMENT = 8
@@ -57,6 +56,8 @@ def power_spectrum(
     length = segment_length(y.size(0)) if nperseg is None else nperseg
     if length > y.size(0):
         raise ValueError(f"nperseg ({length}) must not exceed the {y.size(0)} samples of y")
+    from scipy import signal  # slow to import, and few need it
+
     frequencies, density = signal.welch(
         y.detach().double().cpu().numpy(),
         fs=1 / dt,

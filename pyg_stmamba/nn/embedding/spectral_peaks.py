@@ -3,7 +3,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import optimize, signal
 
 # What float32 rounds away from a series, relative to its power.
 ROUNDING = float(np.finfo(np.float32).eps) ** 2
@@ -24,6 +23,8 @@ def strongest_peaks(power: np.ndarray, num_peaks: int, min_separation: int) -> n
         - **input:** :math:`(F)`
         - **output:** indices :math:`(P)` of :math:`P` peaks
     """
+    from scipy import signal  # slow to import, and few need it
+
     peaks, _ = signal.find_peaks(
         power[1:],
         plateau_size=(1, 1),
@@ -74,6 +75,8 @@ def least_squares_frequency(y: np.ndarray, dt: float, low: float, high: float) -
         - **input:** :math:`(T, N)`
         - **output:** a number
     """
+    from scipy import optimize  # slow to import, and few need it
+
     time = dt * np.arange(len(y))
 
     def unexplained(frequency: float) -> float:

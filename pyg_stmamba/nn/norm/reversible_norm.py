@@ -56,6 +56,7 @@ class ReversibleNorm(nn.Module):
     def _denormalize(
         self, y: Tensor, mean: Tensor, std: Tensor, channels: Sequence[int] | None
     ) -> Tensor:
+        y = at_least_float32(y)
         if self.affine:
             y = (y - _pick(self.bias, channels)) / _pick(self._safe_weight(), channels)
         return y * _pick(std, channels) + _pick(mean, channels)
