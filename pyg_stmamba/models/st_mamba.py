@@ -12,7 +12,7 @@ from pyg_stmamba.data import Protocol, Scaler, TemporalGraph
 from pyg_stmamba.models.readout import Readout
 from pyg_stmamba.models.weekly_profile import WeeklyProfile
 from pyg_stmamba.models.window_encoder import Encoding, WindowEncoder
-from pyg_stmamba.nn import SpatialOperator, STMambaBlock, TemporalOperator
+from pyg_stmamba.nn import SpatialOperator, STMambaBlock, TemporalOperator, redraw_when_due
 
 
 class STMamba(nn.Module):
@@ -70,6 +70,12 @@ class STMamba(nn.Module):
         dropout (float, optional): Dropout after each phase. (default: :obj:`0.1`)
         input_dropout (float, optional): Probability with which an observed value is hidden in
             training, as if it were missing. (default: :obj:`0.0`)
+        instance_norm (bool, optional): Whether the series of each node in each window is
+            normalized by the mean and standard deviation of what is observed of it, and its
+            forecast brought back with them, see :class:`~pyg_stmamba.nn.norm.RevIN`. A series at
+            another level or scale then has its forecast at that level and scale. Needs
+            :obj:`readout="window"`: a step of a stream cannot know the statistics of steps to
+            come. (default: :obj:`False`)
         readout (str, optional): :obj:`"window"` forecasts from the representations of all the
             steps of a window of fixed length, :obj:`"last"` from that of the last step, which
             takes series of any length and allows streaming. (default: :obj:`"window"`)
@@ -112,6 +118,7 @@ class STMamba(nn.Module):
         norm: Literal["pre", "post"] = "pre",
         dropout: float = 0.1,
         input_dropout: float = 0.0,
+        instance_norm: bool = False,
         readout: str = "window",
         readout_channels: int | None = None,
         readout_layers: int = 2,
@@ -119,6 +126,11 @@ class STMamba(nn.Module):
         super().__init__()
         if readout not in ("window", "last"):
             raise ValueError(f"readout={readout!r} is unknown; choose from 'window', 'last'")
+        if instance_norm and readout == "last":
+            raise ValueError(
+                "instance_norm=True needs readout='window', got readout='last'; the statistics of "
+                "a whole window are not known while it streams in"
+            )
         if any(not 0 <= channel < in_channels for channel in target_channels):
             raise ValueError(
                 f"target_channels={tuple(target_channels)} must lie in 0..{in_channels - 1} "
@@ -141,6 +153,7 @@ class STMamba(nn.Module):
             time_embedding,
             weekly_profile,
             input_dropout,
+            instance_norm,
         )
         self.blocks = nn.ModuleList(
             STMambaBlock(
@@ -271,6 +284,7 @@ class STMamba(nn.Module):
             )
             return rearrange(y, "n b h c -> b h n c")
         self._check_window(x)
+        redraw_when_due(self)
         encoding = self.encoder(x, x_mask, time_of_day, day_of_week, batch, profile)
         h = encoding.h
         for block in self.blocks:
@@ -361,7 +375,7 @@ class STMamba(nn.Module):
         features = features.flatten(-2) if self.readout == "window" else features[..., -1, :]
         y = self.head(torch.cat([features, encoding.context], dim=-1))
         y = y.unflatten(-1, (self.horizon, len(self.target_channels)))
-        return self.scaler.inverse(y, self.target_channels)
+        return self.encoder.to_units(y, encoding.statistics)
 
     def __repr__(self) -> str:
         return (

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pyg_stmamba.data import Scaler
 from pyg_stmamba.models.weekly_profile import WeeklyProfile
+from pyg_stmamba.nn.norm import InstanceStatistics, RevIN
 
 # Minutes over which the weekly profile is smoothed.
 SMOOTHING = 10.0
@@ -20,11 +21,14 @@ class Encoding(NamedTuple):
         h (torch.Tensor): The hidden representation of each step :math:`(N, *, T, F)`.
         tokens (torch.Tensor): What is known of each step :math:`(N, *, T, K)`.
         context (torch.Tensor): What else is known of the forecast :math:`(N, *, L)`.
+        statistics (InstanceStatistics, optional): Mean and standard deviation of each window
+            :math:`(N, *, 1, C)` in scaled units, where windows are normalized.
     """
 
     h: Tensor
     tokens: Tensor
     context: Tensor
+    statistics: InstanceStatistics | None = None
 
 
 class WindowEncoder(nn.Module):
@@ -56,6 +60,9 @@ class WindowEncoder(nn.Module):
             (default: :obj:`False`)
         input_dropout (float, optional): Probability with which an observed value is hidden in
             training. (default: :obj:`0.0`)
+        instance_norm (bool, optional): Whether to normalize the scaled values of each node in
+            each window, and the weekly profile with them, by the mean and standard deviation of
+            what is observed there. (default: :obj:`False`)
 
     Shapes:
         - **input:** :math:`(N, *, T, C)`
@@ -74,6 +81,7 @@ class WindowEncoder(nn.Module):
         time_embedding: bool = True,
         weekly_profile: bool = False,
         input_dropout: float = 0.0,
+        instance_norm: bool = False,
     ) -> None:
         super().__init__()
         if not 0 <= input_dropout < 1:
@@ -88,6 +96,7 @@ class WindowEncoder(nn.Module):
         self.input_dropout = input_dropout
 
         self.scaler = Scaler(in_channels)
+        self.instance_norm = RevIN(in_channels) if instance_norm else None
         self.weekly_profile = None
         if weekly_profile:
             if num_nodes is None or steps_per_day is None:
@@ -115,6 +124,8 @@ class WindowEncoder(nn.Module):
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters; scaler and profile stay as they are."""
         self.value_embedding.reset_parameters()
+        if self.instance_norm is not None:
+            self.instance_norm.reset_parameters()
         for module in self.children():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.1)
@@ -129,7 +140,8 @@ class WindowEncoder(nn.Module):
         profile: Tensor | None = None,
     ) -> Encoding:
         self._check_nodes(x, batch)
-        tokens = self._observations(x, x_mask)
+        values, observed, statistics = self._observations(x, x_mask)
+        tokens = [values, observed.to(values.dtype)]
         if self.steps_per_day is not None and (time_of_day is None or day_of_week is None):
             raise ValueError(
                 f"STMamba(steps_per_day={self.steps_per_day}) needs time_of_day and "
@@ -140,6 +152,9 @@ class WindowEncoder(nn.Module):
             if profile is None:
                 profile = self._look_up_profile(x, time_of_day, day_of_week, batch)
             expected = self.scaler(profile, self.target_channels)
+            if self.instance_norm is not None:
+                channels = self.target_channels
+                expected, _ = self.instance_norm.norm(expected, stats=statistics, channels=channels)
             tokens.append(expected[..., : x.size(-2), :])
             context.append(expected[..., x.size(-2) :, :].flatten(-2))
         token = torch.cat(tokens, dim=-1)
@@ -148,10 +163,24 @@ class WindowEncoder(nn.Module):
             h = h + embedding
             context.append(embedding.expand_as(h)[..., -1, :])
         empty = h.new_empty(*h.shape[:-2], 0)
-        return Encoding(h, token, torch.cat([*context, empty], dim=-1))
+        return Encoding(h, token, torch.cat([*context, empty], dim=-1), statistics)
 
-    def _observations(self, x: Tensor, x_mask: Tensor | None) -> list[Tensor]:
-        """The scaled values and the flags of which are there."""
+    def to_units(self, y: Tensor, statistics: InstanceStatistics | None = None) -> Tensor:
+        r"""Brings forecasts of the target channels back to original units.
+
+        Args:
+            y (torch.Tensor): The forecasts :math:`(N, *, H, C_y)`.
+            statistics (InstanceStatistics, optional): Those of the encoding.
+                (default: :obj:`None`)
+        """
+        if self.instance_norm is not None and statistics is not None:
+            y = self.instance_norm.denorm(y, statistics, self.target_channels)
+        return self.scaler.inverse(y, self.target_channels)
+
+    def _observations(
+        self, x: Tensor, x_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, InstanceStatistics | None]:
+        """The normalized values, which are there, and the statistics of the windows."""
         observed = torch.ones_like(x, dtype=torch.bool) if x_mask is None else x_mask
         if observed.shape != x.shape or observed.dtype != torch.bool:
             raise ValueError(
@@ -161,7 +190,10 @@ class WindowEncoder(nn.Module):
         if self.training and self.input_dropout > 0:
             observed = observed & (torch.rand_like(x) >= self.input_dropout)
         values = self.scaler(x).masked_fill(~observed, 0.0)
-        return [values, observed.to(values.dtype)]
+        if self.instance_norm is None:
+            return values, observed, None
+        values, statistics = self.instance_norm.norm(values, observed)
+        return values, observed, statistics
 
     def _look_up_profile(
         self, x: Tensor, time_of_day: Any, day_of_week: Any, batch: Tensor | None

@@ -178,6 +178,88 @@ def test_wrong_windows_are_named(graph):
         model(graph.x[:, :6], graph.edge_index, graph.edge_attr)
 
 
+def randomize_instance_norm(model):
+    norm = model.encoder.instance_norm
+    norm.weight.data.copy_(torch.tensor([1.5, -0.5]))
+    norm.bias.data.copy_(torch.tensor([0.2, 0.1]))
+    return norm
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+def test_instance_norm_is_a_norm_around_the_plain_model(graph, windows, embedded):
+    options = {} if embedded else {"node_embedding": False, "steps_per_day": None}
+    model, plain = build(graph, instance_norm=True, **options), build(graph, **options)
+    norm = randomize_instance_norm(model)
+    plain.scaler.reset_parameters()
+    window = windows[3]
+    scaled, missing = model.scaler(window.x), ~window.x_mask
+    count = window.x_mask.sum(1, keepdim=True)
+    mean = scaled.masked_fill(missing, 0).sum(1, keepdim=True) / count
+    square = (scaled - mean).masked_fill(missing, 0).square()
+    std = (square.sum(1, keepdim=True) / count + 1e-5).sqrt()
+    inside = window.clone()
+    inside.x = ((scaled - mean) / std * norm.weight + norm.bias).masked_fill(missing, 7.0)
+    y = (plain(inside) - norm.bias[[1, 0]]) / norm.weight[[1, 0]]
+    expected = model.scaler.inverse(y * std[..., [1, 0]] + mean[..., [1, 0]], (1, 0))
+    torch.testing.assert_close(model(window), expected, rtol=1e-4, atol=1e-3)
+    assert not torch.allclose(model(window), build(graph, **options)(window))
+
+
+def test_instance_norm_moves_forecasts_with_level_and_scale(graph, windows):
+    model = build(graph, instance_norm=True)
+    randomize_instance_norm(model).eps = 1e-12
+    window = windows[3].clone()
+    before = model(window)
+    factor, level = torch.tensor([1.7, 0.5]), torch.tensor([300.0, -40.0])
+    window.x = window.x.clone()
+    window.x[2] = window.x[2] * factor + level
+    expected = before.clone()
+    expected[2] = before[2] * factor[[1, 0]] + level[[1, 0]]
+    torch.testing.assert_close(model(window), expected, rtol=1e-4, atol=1e-2)
+
+
+def test_instance_norm_takes_all_forms_of_a_batch_and_nodes_without_values(graph, windows):
+    model = build(graph, instance_norm=True, weekly_profile=True)
+    randomize_instance_norm(model)
+    picked = [windows[i] for i in (3, 40)]
+    picked[0].x_mask = picked[0].x_mask.clone()
+    picked[0].x_mask[2] = False
+    shared = collate_shared(picked)
+    y = model(shared)
+    assert y.isfinite().all()
+    for column, window in enumerate(picked):
+        torch.testing.assert_close(model(window), y[:, column], rtol=1e-4, atol=1e-3)
+    disjoint = model(Batch.from_data_list(picked)).unflatten(0, (2, 5))
+    torch.testing.assert_close(disjoint.transpose(0, 1), y, rtol=1e-4, atol=1e-3)
+    y.square().sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    picked[0].x = picked[0].x.masked_fill(~picked[0].x_mask, float("nan"))
+    assert torch.equal(model(collate_shared(picked)), y)
+
+
+def test_instance_norm_adds_two_numbers_a_channel_and_nothing_when_off(graph, windows):
+    names = set(build(graph).state_dict())
+    model = build(graph, instance_norm=True)
+    added = {"encoder.instance_norm.weight", "encoder.instance_norm.bias"}
+    assert set(model.state_dict()) == names | added
+    # A model that was saved before the option was there.
+    config = {k: v for k, v in build(graph).config().items() if k != "instance_norm"}
+    old = STMamba(**config).eval()
+    old.load_state_dict(build(graph).state_dict(), strict=True)
+    assert torch.equal(old(windows[0]), build(graph)(windows[0]))
+    again = STMamba(**model.config()).eval()
+    again.load_state_dict(model.state_dict(), strict=True)
+    assert torch.equal(again(windows[0]), model(windows[0]))
+    laws.copies_are_equal(model, lambda copy: copy(windows[0]))
+
+
+def test_instance_norm_cannot_stream(graph):
+    with pytest.raises(ValueError, match=r"instance_norm=True needs readout='window'.*'last'"):
+        build(graph, instance_norm=True, readout="last")
+    with pytest.raises(ValueError, match="streaming needs"):
+        build(graph, instance_norm=True).prefill(graph.x[:, :6], graph.edge_index)
+
+
 def test_config_builds_the_same_model(graph, windows):
     model = build(graph)
     again = STMamba(**model.config()).eval()
@@ -213,3 +295,18 @@ def test_learns_a_wave_along_the_ring(graph):
         optimizer.step()
     # Noise cannot be foretold from a node's own past: without the graph the error stays at 0.8.
     assert error.item() < 0.25
+
+
+def test_random_features_are_drawn_anew_by_training_passes(graph, windows):
+    model = build(graph, temporal="performer")
+    attention = model.blocks[0].temporal.attention
+    attention.redraw_interval = 2
+    before = attention.projection.clone()
+    model(windows[0])
+    model.train()
+    for _ in range(2):
+        model(windows[0])
+        laws.same(attention.projection, before)
+    model(windows[0])
+    assert not torch.equal(attention.projection, before)
+    assert attention.draws == 1

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -27,7 +28,7 @@ def encode(encoder, window, **options):
 def test_tokens_are_values_flags_and_profile(graph, windows):
     encoder = build(graph, windows, weekly_profile=True)
     window = windows[40]
-    _, tokens, context = encode(encoder, window)
+    _, tokens, context, _ = encode(encoder, window)
     assert tokens.shape == (5, 6, encoder.token_channels)
     assert torch.equal(tokens[..., 2:4], window.x_mask.float())
     assert torch.equal(tokens[..., :2], encoder.scaler(window.x) * window.x_mask)
@@ -42,7 +43,8 @@ def test_tokens_are_values_flags_and_profile(graph, windows):
 def test_representation_is_the_sum_of_its_embeddings(graph, windows):
     encoder = build(graph, windows)
     window = windows[40]
-    h, tokens, context = encode(encoder, window)
+    h, tokens, context, statistics = encode(encoder, window)
+    assert statistics is None
     hours = torch.arange(40, 46)
     parts = (
         encoder.time_of_day_embedding.weight[hours % 24],
@@ -63,6 +65,48 @@ def test_a_given_profile_takes_the_place_of_the_fitted_one(graph, windows):
     tokens = encode(encoder, batch, profile=batch.profile).tokens
     torch.testing.assert_close(tokens[:, 1, :, 4:], encoder.scaler(given[:, 40:46], (1, 0)))
     assert not torch.allclose(tokens, encode(encoder, batch).tokens)
+
+
+@pytest.mark.parametrize("input_dropout", [0.0, 0.3])
+def test_values_and_profile_are_normalized_by_what_is_seen_of_the_window(
+    graph, windows, input_dropout
+):
+    options = {"weekly_profile": True, "input_dropout": input_dropout}
+    encoder = build(graph, windows, instance_norm=True, **options).train()
+    encoder.instance_norm.weight.data.copy_(torch.tensor([1.5, -0.5]))
+    encoder.instance_norm.bias.data.copy_(torch.tensor([0.2, 0.1]))
+    window = windows[40]
+    _, tokens, context, statistics = encode(encoder, window)
+    seen = tokens[..., 2:4] == 1
+    assert torch.equal(seen, window.x_mask) == (input_dropout == 0)
+    scaled = np.where(seen, encoder.scaler(window.x), np.nan)
+    mean = np.nanmean(scaled, 1, keepdims=True)
+    std = np.sqrt(np.nanvar(scaled, 1, keepdims=True) + 1e-5)
+    weight, bias = (p.detach().numpy() for p in encoder.instance_norm.parameters())
+    expected = np.nan_to_num((scaled - mean) / std * weight + bias)
+    np.testing.assert_allclose(statistics.mean, mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(statistics.std, std, rtol=1e-5)
+    np.testing.assert_allclose(tokens[..., :2].detach(), expected, rtol=1e-3, atol=1e-4)
+
+    hours = torch.arange(40, 50)
+    profile = encoder.weekly_profile(hours % 24 / 24, hours // 24 % 7)
+    profile = encoder.scaler(profile, (1, 0)).numpy()
+    profile = (profile - mean[..., ::-1]) / std[..., ::-1] * weight[::-1] + bias[::-1]
+    np.testing.assert_allclose(tokens[..., 4:].detach(), profile[:, :6], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        context[:, :8].detach(), profile[:, 6:].reshape(5, -1), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_what_is_normalized_comes_back(graph, windows):
+    encoder = build(graph, windows, instance_norm=True)
+    encoding = encode(encoder, windows[40])
+    seen, values = windows[40].x_mask[..., [1, 0]], windows[40].x[..., [1, 0]]
+    back = encoder.to_units(encoding.tokens[..., [1, 0]], encoding.statistics)
+    torch.testing.assert_close(back[seen], values[seen], rtol=1e-5, atol=1e-3)
+    encoder.instance_norm.weight.data.fill_(3.0)
+    encoder.reset_parameters()
+    assert encoder.instance_norm.weight.tolist() == [1.0, 1.0]
 
 
 def test_values_are_hidden_in_training_alone(graph, windows):
