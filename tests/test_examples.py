@@ -69,6 +69,14 @@ def test_forecast_freeway(tmp_path: Path) -> None:
     assert metrics["test"]["average"]["mae"] < best
 
 
+def test_performer_forecasting() -> None:
+    errors = load("performer_forecasting").main()
+    # The noise of the sensors, which nobody forecasts, has a variance of 0.05 squared.
+    assert all(error > 0.05**2 for error in errors.values())
+    for way in ("one shot", "teacher forcing", "then scheduled sampling"):
+        assert errors[way] < 0.2 * errors["linear model alone"]
+
+
 def test_spectral_time(tmp_path: Path) -> None:
     result = load("spectral_time").main(tmp_path / "modes.png", num_rows=5000, num_probes=8)
     assert (tmp_path / "modes.png").read_bytes().startswith(b"\x89PNG")
