@@ -89,6 +89,11 @@ class TokenTransformer(nn.Module):
                 f"d_model={d_model} must be divisible by n_heads={n_heads}, or give d_q_k and d_v"
             )
         if time_embedding == "spectral":
+            if time_emb_dim < 2:
+                raise ValueError(
+                    f"time_emb_dim={time_emb_dim} must be at least 2 where time_embedding is "
+                    "'spectral', a sine and a cosine of each frequency"
+                )
             time_embedding = SpectralTimeEmbedding(time_emb_dim // 2)
         shared: Any = {
             "time_emb_dim": time_emb_dim,

@@ -35,7 +35,7 @@ def chunked_attention(
     if time_index is not None:
         total, state = _by_times(query, key, value, log_scale, time_index, strict, initial_state)
     elif causal:
-        total, state = _by_chunks(query, key, value, log_scale, initial_state)
+        total, state = _by_chunks(query, key, value, log_scale, initial_state, return_final_state)
     else:
         total = _over_all(query, key, value, log_scale)
     y = ratio(*total.split([size, 1], dim=-1))
@@ -54,8 +54,13 @@ def _over_all(query: Tensor, key: Tensor, value: Tensor, log_scale: Tensor) -> T
 
 
 def _by_chunks(
-    query: Tensor, key: Tensor, value: Tensor, log_scale: Tensor, initial_state: State | None
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    log_scale: Tensor,
+    initial_state: State | None,
+    keep_state: bool,
+) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
     steps = query.size(-2)
     length = min(CHUNK, steps)
     # Keys of scale zero fill the last chunk up.
@@ -70,6 +75,8 @@ def _by_chunks(
     later = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
     exponent = (log_scale.unsqueeze(-2) - shift.unsqueeze(-1)).masked_fill(later, -torch.inf)
     total = ((query @ key.transpose(-1, -2)) * exponent.exp()) @ value
+    if query.size(-3) == 1 and initial_state is None and not keep_state:
+        return total.squeeze(-3), None
     # Up to the chunk: the sums over all keys before.
     own = _sums(key, value, log_scale, shift[..., -1])
     previous, sums = _accumulate(own, shift[..., -1], sums, finite(before))

@@ -116,6 +116,7 @@ def _exponential(projected: Tensor, x: Tensor, num_features: int) -> Features:
     # The largest exponent is taken out and put into the scale. It is a constant to gradients,
     # since it cancels there.
     largest = projected.detach().amax(-1, keepdim=True)
-    values = (projected - largest).exp()
+    # In place: features are the largest tensors of an attention.
+    values = projected.sub_(largest).exp_()
     log_scale = largest.squeeze(-1) - 0.5 * x.square().sum(-1) - 0.5 * math.log(num_features)
     return Features(values, log_scale)

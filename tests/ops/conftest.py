@@ -1,7 +1,18 @@
 import importlib
+import warnings
+from types import ModuleType
 
 import pytest
 import torch
+
+
+@pytest.fixture
+def performer_pytorch() -> ModuleType:
+    """The package, which imports what is deprecated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pytest.importorskip("performer_pytorch")
+        return importlib.import_module("performer_pytorch.performer_pytorch")
 
 
 @pytest.fixture

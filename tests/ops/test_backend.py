@@ -99,9 +99,9 @@ def test_a_broken_extension_is_a_reason_not_a_crash(tmp_path, monkeypatch):
 
 def test_implementations():
     lines = implementations()
-    assert {line.op for line in lines} == {"selective_scan", "causal_conv1d", "graph_attention"}
+    assert {line.op for line in lines} == set(backend.OPS)
     on_cpu = {(line.op, line.name): line for line in lines if line.device == "cpu"}
-    for op in ("selective_scan", "causal_conv1d", "graph_attention"):
+    for op in ("selective_scan", "causal_conv1d", "graph_attention", "linear_attention"):
         assert on_cpu[op, "torch"].available
         assert on_cpu[op, "reference"].available
     assert not on_cpu["selective_scan", "mamba_ssm"].available

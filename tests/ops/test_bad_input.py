@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_stmamba.ops import causal_conv1d, graph_attention, selective_scan
+from pyg_stmamba.ops import causal_conv1d, graph_attention, linear_attention, selective_scan
 
 
 def on_cpu(op: str) -> list[str]:
@@ -53,6 +53,15 @@ def attention_inputs(nodes=5, edges=9, slices=3, heads=2, channels=4) -> dict[st
     }
 
 
+def feature_inputs(rows=3, steps=12, queries=None, features=4, size=2) -> dict[str, Tensor]:
+    return {
+        "query": torch.rand(rows, steps if queries is None else queries, features).requires_grad_(),
+        "key": torch.rand(rows, steps, features).requires_grad_(),
+        "value": leaf(rows, steps, size),
+        "log_scale": leaf(rows, steps),
+    }
+
+
 def scan(inputs, **options):
     return selective_scan(**inputs, delta_softplus=True, return_last_state=True, **options)
 
@@ -65,6 +74,15 @@ def attend(inputs, **options):
     return graph_attention(**inputs, return_attention=True, **options)
 
 
+def attend_both_ways(inputs, **options):
+    return [linear_attention(**inputs, **options)]
+
+
+def attend_to_the_past(inputs, **options):
+    y, state = linear_attention(**inputs, causal=True, return_final_state=True, **options)
+    return y, state.key_value, state.key
+
+
 EMPTY = [
     (scan, scan_inputs(rows=0), [(0, 12, 4), (0, 4, 2)]),
     (scan, scan_inputs(steps=0), [(3, 0, 4), (3, 4, 2)]),
@@ -75,6 +93,14 @@ EMPTY = [
     (attend, attention_inputs(edges=0), [(5, 3, 2, 4), (0, 3, 2)]),
     (attend, attention_inputs(slices=0), [(5, 0, 2, 4), (9, 0, 2)]),
     (attend, attention_inputs(channels=0), [(5, 3, 2, 0), (9, 3, 2)]),
+    (attend_both_ways, feature_inputs(rows=0), [(0, 12, 2)]),
+    (attend_both_ways, feature_inputs(steps=0), [(3, 0, 2)]),
+    (attend_both_ways, feature_inputs(queries=0), [(3, 0, 2)]),
+    (attend_both_ways, feature_inputs(steps=0, queries=5), [(3, 5, 2)]),
+    (attend_both_ways, feature_inputs(size=0), [(3, 12, 0)]),
+    (attend_to_the_past, feature_inputs(rows=0), [(0, 12, 2), (0, 4, 2), (0, 4)]),
+    (attend_to_the_past, feature_inputs(steps=0), [(3, 0, 2), (3, 4, 2), (3, 4)]),
+    (attend_to_the_past, feature_inputs(size=0), [(3, 12, 0), (3, 4, 0), (3, 4)]),
 ]
 
 
@@ -84,7 +110,7 @@ def test_empty_inputs_give_empty_outputs_and_gradients(op, inputs, shapes, name)
     try:
         outputs = op(inputs, implementation=name)
     except ValueError as refusal:
-        # Only a kernel may refuse, and by default another implementation serves then.
+        # Only a kernel may refuse or be missing, and by default another implementation serves then.
         assert name == "numba"
         pytest.skip(str(refusal))
     assert [tuple(y.shape) for y in outputs] == shapes
@@ -101,6 +127,7 @@ def test_empty_inputs_give_empty_outputs_and_gradients(op, inputs, shapes, name)
         (scan, scan_inputs(), ("delta", "A", "B", "C", "D", "z", "delta_bias", "initial_state")),
         (convolve, conv_inputs(), ("weight", "bias", "initial_state")),
         (attend, attention_inputs(), ("source_logit", "target_logit", "edge_logit")),
+        (attend_both_ways, feature_inputs(), ("key", "value", "log_scale")),
     ],
 )
 def test_wrong_dtypes_and_devices_are_named(op, inputs, floating):
@@ -122,6 +149,21 @@ def test_a_mask_on_another_device_is_named():
     mask = torch.ones(3, 12, dtype=torch.bool, device="meta")
     with pytest.raises(ValueError, match="mask must be on cpu like u, got meta"):
         scan({**scan_inputs(), "mask": mask})
+
+
+@pytest.mark.parametrize("name", ["padding_mask", "time_index"])
+def test_what_orders_or_hides_keys_on_another_device_is_named(name):
+    given = torch.zeros(3, 12, dtype=torch.bool) if name == "padding_mask" else torch.arange(12)
+    with pytest.raises(ValueError, match=f"{name} must be on cpu like query, got meta"):
+        attend_both_ways(feature_inputs(), **{name: given.to("meta")})
+
+
+def test_a_state_on_another_device_is_named():
+    inputs = feature_inputs()
+    _, state = linear_attention(**inputs, causal=True, return_final_state=True)
+    state = state._replace(key_value=state.key_value.to("meta"))
+    with pytest.raises(ValueError, match="initial_state must be on cpu like query, got meta"):
+        linear_attention(**inputs, causal=True, initial_state=state)
 
 
 def spoiled(inputs: dict[str, Tensor], name: str, place: tuple[int, ...]) -> dict[str, Tensor]:
@@ -180,6 +222,19 @@ def test_nan_in_a_convolution_stays_in_its_windows(name, broken, place, steps):
         for out, tensors in ((y, given), (clean, inputs))
     )
     assert torch.equal(grad[[0, 2]], clean_grad[[0, 2]])
+
+
+@pytest.mark.parametrize("name", on_cpu("linear_attention"))
+@pytest.mark.parametrize("broken", ["query", "key", "value", "log_scale"])
+def test_nan_in_an_attention_by_features_stays_in_its_row(name, broken):
+    inputs = feature_inputs()
+    given = spoiled(inputs, broken, (1, 7, 1) if inputs[broken].dim() == 3 else (1, 7))
+    results = []
+    for tensors in (given, inputs):
+        y, *state = attend_to_the_past(tensors, implementation=name)
+        results.append((y, *state, torch.autograd.grad(y.sum(), tensors["key"])[0]))
+    assert all(torch.equal(a[[0, 2]], b[[0, 2]]) for a, b in zip(*results))
+    assert results[0][0][1, 7].isnan().any()
 
 
 @pytest.mark.parametrize("name", on_cpu("graph_attention"))
