@@ -12,10 +12,17 @@ from pyg_stmamba.ops.linear_attention import LinearAttentionState, linear_attent
 from pyg_stmamba.ops.random_features import (
     Features,
     hyperbolic_features,
+    optimal_features,
     positive_features,
     random_projection,
     relu_features,
 )
+
+FEATURE_MAPS = {
+    "optimal": optimal_features,
+    "positive": positive_features,
+    "hyperbolic": hyperbolic_features,
+}
 
 
 class PerformerAttention(nn.Module):
@@ -55,9 +62,10 @@ class PerformerAttention(nn.Module):
             approximation of softmax. (default: :obj:`"softmax"`)
         orthogonal (bool, optional): Whether directions are orthogonal in blocks, which lowers the
             variance. (default: :obj:`True`)
-        feature_map (str, optional): Of the softmax kernel, :obj:`"positive"`, or
-            :obj:`"hyperbolic"`, which takes each direction both ways.
-            (default: :obj:`"positive"`)
+        feature_map (str, optional): Of the softmax kernel, :obj:`"optimal"`,
+            :obj:`"positive"` as in the paper, with more variance, or :obj:`"hyperbolic"`, which
+            takes each direction both ways. With :obj:`ortho_scaling=1` the first is the second.
+            (default: :obj:`"optimal"`)
         eps (float, optional): Added to features, relative to the largest of a row. Anything but
             zero keeps attention from coming close to softmax. (default: :obj:`0.0`)
         qk_norm (bool, optional): Whether queries and keys are brought to length one, times a
@@ -90,7 +98,7 @@ class PerformerAttention(nn.Module):
         causal: bool = False,
         kernel: Literal["softmax", "relu"] = "softmax",
         orthogonal: bool = True,
-        feature_map: Literal["positive", "hyperbolic"] = "positive",
+        feature_map: Literal["optimal", "positive", "hyperbolic"] = "optimal",
         eps: float = 0.0,
         qk_norm: bool = False,
         mask_flag: bool = False,
@@ -103,7 +111,7 @@ class PerformerAttention(nn.Module):
             nb_features = max(64, math.ceil(dim_heads * math.log(dim_heads)))
         for name, value, choices in (
             ("kernel", kernel, ("softmax", "relu")),
-            ("feature_map", feature_map, ("positive", "hyperbolic")),
+            ("feature_map", feature_map, tuple(FEATURE_MAPS)),
             ("ortho_scaling", ortho_scaling, (0, 1)),
         ):
             if value not in choices:
@@ -123,7 +131,10 @@ class PerformerAttention(nn.Module):
         self.ortho_scaling, self.orthogonal = ortho_scaling, orthogonal
         self.redraw_interval = redraw_interval
         self.causal = causal or mask_flag
-        self.kernel, self.feature_map, self.eps, self.qk_norm = kernel, feature_map, eps, qk_norm
+        self.kernel, self.eps, self.qk_norm = kernel, eps, qk_norm
+        # Less weight on long directions is right only where they are of all lengths.
+        all_alike = ortho_scaling == 1 and orthogonal and feature_map == "optimal"
+        self.feature_map = "positive" if all_alike else feature_map
         self.log_temperature = nn.Parameter(torch.empty(())) if qk_norm else None
         self.register_buffer("projection", torch.empty(nb_features, dim_heads))
         for name in ("seed", "draws", "calls_since_last_redraw"):
@@ -242,8 +253,7 @@ class PerformerAttention(nn.Module):
         projection = self.projection.to(x.dtype, copy=True)
         if self.kernel == "relu":
             return relu_features(x, projection)
-        of_kernel = hyperbolic_features if self.feature_map == "hyperbolic" else positive_features
-        features = of_kernel(x, projection)
+        features = FEATURE_MAPS[self.feature_map](x, projection)
         return features._replace(values=features.values + self.eps) if self.eps else features
 
     def _draw(self) -> None:

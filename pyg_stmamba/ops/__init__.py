@@ -9,6 +9,7 @@ from .neighborhood import Neighborhood, neighborhood
 from .random_features import (
     Features,
     hyperbolic_features,
+    optimal_features,
     positive_features,
     random_projection,
     relu_features,
@@ -26,6 +27,7 @@ __all__ = [
     "implementations",
     "linear_attention",
     "neighborhood",
+    "optimal_features",
     "positive_features",
     "random_projection",
     "relu_features",

@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Added to each feature of the ReLU kernel, so that no weight is zero.
@@ -82,6 +83,45 @@ def positive_features(x: Tensor, projection: Tensor) -> Features:
     return _exponential(x @ projection.t(), x, projection.size(0))
 
 
+def optimal_features(x: Tensor, projection: Tensor) -> Features:
+    r"""Positive features with less weight on long directions, the optimal positive random
+    features of the `"Chefs' Random Tables: Non-Trigonometric Random Features"
+    <https://arxiv.org/abs/2205.15317>`_ paper.
+
+    .. math::
+        \phi_r(\mathbf{x}) = \tfrac{1}{\sqrt{M}} (1 - 4A)^{d/4} \exp \left(
+        A \Vert \boldsymbol{\omega}_r \Vert^2 + \sqrt{1 - 4A} \, \boldsymbol{\omega}_r^{\top}
+        \mathbf{x} - \tfrac{1}{2} \Vert \mathbf{x} \Vert^2 \right)
+
+    The estimate of the kernel has no bias for any :math:`A`, and the least variance, for
+    independent directions, where :math:`8A = 1 - 1 / \rho` with :math:`\rho = \left(
+    \sqrt{(2s + d)^2 + 8ds} - 2s - d \right) / 4s` and :math:`s = \Vert \mathbf{x} + \mathbf{y}
+    \Vert^2`. One :math:`A` serves all rows: that of :math:`s = \sqrt{d} / 2`, which attention has
+    where queries and keys have entries of about :math:`1/2`.
+
+    Shapes:
+        - **input:** :math:`(*, L, d)`, projection :math:`(M, d)`
+        - **output:** values :math:`(*, L, M)`, at most 1, and their log scale :math:`(*, L)`
+    """
+    num_features, dim = projection.shape
+    a = optimal_coefficient(dim**0.5 / 2, dim)
+    projected = F.linear(x, (1 - 4 * a) ** 0.5 * projection, a * projection.square().sum(-1))
+    return _exponential(projected, x, num_features, 0.25 * dim * math.log(1 - 4 * a))
+
+
+def optimal_coefficient(square: float, dim: int) -> float:
+    r"""The coefficient :math:`A` of :func:`optimal_features`.
+
+    Args:
+        square (float): The :math:`s = \Vert \mathbf{x} + \mathbf{y} \Vert^2` for which the
+            variance is least.
+        dim (int): The size :math:`d`.
+    """
+    width = 2 * square + dim
+    rho = (math.sqrt(width**2 + 8 * dim * square) - width) / (4 * square)
+    return (1 - 1 / rho) / 8
+
+
 def hyperbolic_features(x: Tensor, projection: Tensor) -> Features:
     r"""As :func:`positive_features`, with each direction taken both ways: twice as many features
     of less variance.
@@ -112,11 +152,14 @@ def relu_features(x: Tensor, projection: Tensor) -> Features:
     return Features((x @ projection.t()).relu() + RELU_FLOOR, None)
 
 
-def _exponential(projected: Tensor, x: Tensor, num_features: int) -> Features:
+def _exponential(
+    projected: Tensor, x: Tensor, num_features: int, log_factor: float = 0.0
+) -> Features:
     # The largest exponent is taken out and put into the scale. It is a constant to gradients,
     # since it cancels there.
     largest = projected.detach().amax(-1, keepdim=True)
     # In place: features are the largest tensors of an attention.
     values = projected.sub_(largest).exp_()
-    log_scale = largest.squeeze(-1) - 0.5 * x.square().sum(-1) - 0.5 * math.log(num_features)
+    log_scale = largest.squeeze(-1) - 0.5 * x.square().sum(-1)
+    log_scale = log_scale + (log_factor - 0.5 * math.log(num_features))
     return Features(values, log_scale)

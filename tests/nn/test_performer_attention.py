@@ -17,12 +17,14 @@ from pyg_stmamba.nn import (
     redraw_projections,
     redraw_when_due,
 )
-from pyg_stmamba.ops import positive_features
+from pyg_stmamba.ops import optimal_features
+from pyg_stmamba.ops.random_features import optimal_coefficient
 from tests.laws import close
 
 B, L, H, D, E = 2, 70, 3, 8, 5
 OPTIONS = {
-    "positive": {},
+    "optimal": {},
+    "positive": {"feature_map": "positive"},
     "hyperbolic": {"feature_map": "hyperbolic"},
     "relu": {"kernel": "relu"},
     "independent": {"orthogonal": False},
@@ -56,6 +58,10 @@ def features_by_hand(op: PerformerAttention, x: np.ndarray) -> np.ndarray:
     projected = x @ op.projection.double().numpy().T
     if op.kernel == "relu":
         return np.maximum(projected, 0) + 1e-3
+    if op.feature_map == "optimal":
+        a = optimal_coefficient(D**0.5 / 2, D)
+        length = np.square(op.projection.double().numpy()).sum(1)
+        projected = (1 - 4 * a) ** 0.5 * projected + a * length
     if op.feature_map == "hyperbolic":
         projected = np.concatenate([projected, -projected], -1)
     half = 0.5 * np.square(x).sum(-1, keepdims=True)
@@ -105,8 +111,14 @@ def test_against_the_formula(name, masked, causal, timed):
 
 def test_by_default_nothing_is_added_to_the_features():
     x, op = torch.randn(3, D), PerformerAttention(D)
-    for ours, right in zip(op.features(x), positive_features(x * D**-0.25, op.projection)):
+    for ours, right in zip(op.features(x), optimal_features(x * D**-0.25, op.projection)):
         assert torch.equal(ours, right)
+
+
+def test_directions_of_one_length_have_the_features_of_the_paper():
+    with pytest.warns(UserWarning, match="bias"):
+        assert PerformerAttention(D, ortho_scaling=1).feature_map == "positive"
+    assert PerformerAttention(D, ortho_scaling=0).feature_map == "optimal"
 
 
 @pytest.mark.parametrize("options", [{}, {"feature_map": "hyperbolic"}, {"qk_norm": True}])
@@ -442,7 +454,7 @@ def test_mask_flag_is_another_name_of_causal():
     ("options", "message"),
     [
         ({"kernel": "gauss"}, r"kernel='gauss' is unknown.*'softmax', 'relu'"),
-        ({"feature_map": "sine"}, r"feature_map='sine' is unknown.*'positive', 'hyperbolic'"),
+        ({"feature_map": "sine"}, r"feature_map='sine' is unknown.*'optimal', 'positive'"),
         ({"ortho_scaling": 2}, r"ortho_scaling=2 is unknown.*0, 1"),
         ({"nb_features": 0}, r"at least 1, got nb_features=0"),
         ({"redraw_interval": 0}, r"at least 1, got.*redraw_interval=0"),

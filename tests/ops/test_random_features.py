@@ -4,15 +4,18 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from pyg_stmamba.ops import (
     hyperbolic_features,
     linear_attention,
+    optimal_features,
     positive_features,
     random_projection,
     relu_features,
 )
+from pyg_stmamba.ops.random_features import optimal_coefficient
 
 DRAWS = 40_000
 
@@ -35,7 +38,7 @@ def kernel_estimates(feature_map, x: Tensor, y: Tensor, count: int, **options) -
 
 
 @pytest.mark.parametrize("orthogonal", [True, False])
-@pytest.mark.parametrize("feature_map", [positive_features, hyperbolic_features])
+@pytest.mark.parametrize("feature_map", [optimal_features, positive_features, hyperbolic_features])
 @pytest.mark.parametrize(
     ("dim", "count", "norm"), [(8, 8, 0.5), (8, 8, 0.8), (16, 12, 0.5), (3, 7, 0.8), (2, 5, 0.8)]
 )
@@ -108,16 +111,54 @@ def test_the_generator_decides(orthogonal):
     assert not torch.equal(draws[0], draws[2])
 
 
+def log_second_moment(a: float, square: float, dim: int) -> float:
+    """Of one direction's term of the estimate, the expectation of its square, up to a constant:
+    a Gaussian integral."""
+    spread = 1 - 8 * a
+    return dim * np.log(1 - 4 * a) - dim / 2 * np.log(spread) + 2 * (1 - 4 * a) * square / spread
+
+
+@pytest.mark.parametrize(("square", "dim"), [(0.3, 4), (1.0, 4), (4.0, 16), (2.8, 32), (30.0, 8)])
+def test_the_coefficient_gives_the_least_variance(square, dim):
+    least = minimize_scalar(
+        log_second_moment, bounds=(-3, 0.12), args=(square, dim), method="bounded",
+        options={"xatol": 1e-10},
+    )  # fmt: skip
+    assert optimal_coefficient(square, dim) == pytest.approx(least.x, abs=1e-6)
+
+
+def test_optimal_features_have_less_variance():
+    dim, count = 16, 16
+    # Entries of queries and keys of 1/2, so that rows have entries of 1/2 d^(-1/4).
+    x, y = on_sphere(0.5 * dim**0.25, dim), on_sphere(0.5 * dim**0.25, dim)
+    square = (x + y).square().sum().item()
+    a = optimal_coefficient(dim**0.5 / 2, dim)
+    expected = [np.exp(log_second_moment(c, square, dim)) - np.exp(square) for c in (0.0, a)]
+    for orthogonal in (False, True):
+        positive, optimal = (
+            kernel_estimates(feature_map, x, y, count, orthogonal=orthogonal).var()
+            for feature_map in (positive_features, optimal_features)
+        )
+        assert optimal < positive
+        if not orthogonal:
+            assert optimal / positive == pytest.approx(expected[1] / expected[0], rel=0.1)
+
+
 def test_formulas():
     x = torch.randn(2, 3, 4, dtype=torch.float64)
     omega = torch.randn(5, 4, dtype=torch.float64)
     projected = x.numpy() @ omega.numpy().T
     half = np.exp(-0.5 * np.square(x.numpy()).sum(-1, keepdims=True))
+    a = optimal_coefficient(1.0, 4)
     expected = {
         positive_features: np.exp(projected) * half / np.sqrt(5),
         hyperbolic_features: np.exp(np.concatenate([projected, -projected], -1))
         * half
         / np.sqrt(10),
+        optimal_features: (1 - 4 * a)
+        * np.exp(a * np.square(omega.numpy()).sum(1) + np.sqrt(1 - 4 * a) * projected)
+        * half
+        / np.sqrt(5),
         relu_features: np.maximum(projected, 0) + 1e-3,
     }
     for feature_map, right in expected.items():
@@ -131,7 +172,7 @@ def test_formulas():
     assert relu_features(x, omega).log_scale is None
 
 
-@pytest.mark.parametrize("feature_map", [positive_features, hyperbolic_features])
+@pytest.mark.parametrize("feature_map", [optimal_features, positive_features, hyperbolic_features])
 def test_gradients(feature_map):
     omega = torch.randn(3, 4, dtype=torch.float64)
 
@@ -143,7 +184,7 @@ def test_gradients(feature_map):
     assert torch.autograd.gradcheck(features, x)
 
 
-@pytest.mark.parametrize("feature_map", [positive_features, hyperbolic_features])
+@pytest.mark.parametrize("feature_map", [optimal_features, positive_features, hyperbolic_features])
 def test_large_rows_neither_overflow_nor_vanish(feature_map):
     values, log_scale = feature_map(100 * torch.randn(6, 8), random_projection(16, 8))
     assert values.isfinite().all()

@@ -48,8 +48,8 @@ class TemporalPerformer(TemporalOperator):
         max_length (int, optional): Number of learned positions, hence the longest series, streamed
             steps counted; the other choices have no limit. (default: :obj:`512`)
         kernel (str, optional): :obj:`"softmax"` or :obj:`"relu"`. (default: :obj:`"softmax"`)
-        feature_map (str, optional): :obj:`"positive"` or :obj:`"hyperbolic"`.
-            (default: :obj:`"positive"`)
+        feature_map (str, optional): :obj:`"optimal"`, :obj:`"positive"` or :obj:`"hyperbolic"`.
+            (default: :obj:`"optimal"`)
         qk_norm (bool, optional): Whether queries and keys are brought to a learned length.
             (default: :obj:`False`)
         redraw_interval (int, optional): After how many training passes of the model its features
@@ -70,7 +70,7 @@ class TemporalPerformer(TemporalOperator):
         position: Literal["learned", "sinusoidal"] | None = "sinusoidal",
         max_length: int = 512,
         kernel: Literal["softmax", "relu"] = "softmax",
-        feature_map: Literal["positive", "hyperbolic"] = "positive",
+        feature_map: Literal["optimal", "positive", "hyperbolic"] = "optimal",
         qk_norm: bool = False,
         redraw_interval: int | None = 1000,
     ) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from pyg_stmamba.nn import TemporalAttention, TemporalPerformer, redraw_when_due
+from pyg_stmamba.ops.random_features import optimal_coefficient
 from tests.laws import close, same
 
 C, HEADS = 12, 3
@@ -30,6 +31,10 @@ def features(op: TemporalPerformer, x: np.ndarray) -> np.ndarray:
     projected = attention.projection.double().numpy() @ x
     if attention.kernel == "relu":
         return np.maximum(projected, 0) + 1e-3
+    if attention.feature_map == "optimal":
+        a = optimal_coefficient(len(x) ** 0.5 / 2, len(x))
+        length = np.square(attention.projection.double().numpy()).sum(1)
+        projected = (1 - 4 * a) ** 0.5 * projected + a * length
     if attention.feature_map == "hyperbolic":
         projected = np.concatenate([projected, -projected])
     return np.exp(projected - 0.5 * x @ x)
@@ -71,6 +76,7 @@ def recurrence(op: TemporalPerformer, x: torch.Tensor) -> np.ndarray:
         {"position": "learned", "max_length": 80},
         {"position": "sinusoidal"},
         {"position": None, "nb_features": 5},
+        {"feature_map": "positive"},
         {"feature_map": "hyperbolic"},
         {"kernel": "relu"},
         {"qk_norm": True},
