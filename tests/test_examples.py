@@ -90,6 +90,32 @@ def test_spectral_time(tmp_path: Path) -> None:
     assert result["forecast error of bins"] > 0.8
 
 
+def hidden_mae_of_interpolation(folder: Path, test: float = 0.2) -> float:
+    """Mean absolute error of numpy's interpolation at what only the ground truth shows."""
+    ground, shown = (
+        np.genfromtxt(folder / name, delimiter=",", skip_header=1)[:, 1:].T
+        for name in ("pm25_ground.txt", "pm25_missing.txt")
+    )
+    steps, errors = np.arange(ground.shape[1]), []
+    for truth, seen in zip(ground, shown):
+        given = np.isfinite(seen)
+        line = np.interp(steps, steps[given], seen[given])
+        hidden = np.isfinite(truth) & ~given & (steps >= round((1 - test) * len(steps)))
+        errors.append(np.abs(line - truth)[hidden])
+    return float(np.concatenate(errors).mean())
+
+
+def test_impute_air_quality(tmp_path: Path) -> None:
+    example = load("impute_air_quality")
+    result = example.main(["--epochs", "3", "--picture", str(tmp_path / "week.png")])
+    expected = hidden_mae_of_interpolation(example.SAMPLE / "raw")
+    assert result["LinearInterpolation"]["mae"] == pytest.approx(expected, rel=1e-5)
+    # Nine out of ten values are seen, and the stations differ by a constant and noise of +-9.
+    assert result["Performer"]["mae"] < 0.6 * result["NearestStations"]["mae"]
+    assert result["epochs"] == 3
+    assert (tmp_path / "week.png").stat().st_size > 10_000
+
+
 def last_value_mae(path: Path) -> list[float]:
     """Mean absolute error at 15, 30, 60 minutes and of all steps, by the definition."""
     with h5py.File(path) as file:

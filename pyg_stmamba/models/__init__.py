@@ -2,7 +2,10 @@ from torch.nn import Module
 
 from .baselines import HistoricalAverage, LastValue, LinearAutoregression
 from .ensemble import Ensemble
+from .imputation_baselines import LinearInterpolation, MeanImputation, NearestStations
+from .imputer import Imputer
 from .performer_forecaster import PerformerForecaster
+from .performer_imputer import PerformerImputer
 from .spatio_temporal_performer import SpatioTemporalPerformer
 from .st_mamba import STMamba
 
@@ -15,9 +18,14 @@ __all__ = [
     "MODELS",
     "Ensemble",
     "HistoricalAverage",
+    "Imputer",
     "LastValue",
     "LinearAutoregression",
+    "LinearInterpolation",
+    "MeanImputation",
+    "NearestStations",
     "PerformerForecaster",
+    "PerformerImputer",
     "STMamba",
     "SpatioTemporalPerformer",
 ]

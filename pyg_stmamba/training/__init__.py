@@ -14,6 +14,10 @@ from .evaluate import BASELINES, Evaluation, evaluate
 from .fit import RunResult, fit
 from .forecast_data import ForecastData
 from .forecast_module import ForecastModule
+from .hiding import Hiding
+from .imputation import ImputerResult, fit_imputer
+from .imputation_split import ImputationSplit, split_months, split_time
+from .impute import imputation_errors, impute
 from .metrics import HorizonMetrics, masked_mae, masked_mape, masked_rmse
 from .predict import Forecasts, predict
 from .run_folder import RunFolder
@@ -27,7 +31,10 @@ __all__ = [
     "ForecastModule",
     "Forecaster",
     "Forecasts",
+    "Hiding",
     "HorizonMetrics",
+    "ImputationSplit",
+    "ImputerResult",
     "RunFolder",
     "RunResult",
     "Schedule",
@@ -36,6 +43,9 @@ __all__ = [
     "describe",
     "evaluate",
     "fit",
+    "fit_imputer",
+    "imputation_errors",
+    "impute",
     "load_ensemble",
     "load_forecaster",
     "masked_mae",
@@ -43,4 +53,6 @@ __all__ = [
     "masked_rmse",
     "predict",
     "score_table",
+    "split_months",
+    "split_time",
 ]
