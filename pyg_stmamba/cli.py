@@ -283,11 +283,15 @@ def _load_data(given: Namespace) -> tuple[TemporalGraph, Protocol]:
             f"unknown data set {name!r}; choose one of {', '.join(DATASETS)}, "
             "or give the path of a .npz or .csv file"
         )
-    wanted = {key: given.get(key) for key in ("window", "horizon", "order") if given.get(key)}
+    wanted = {key: given.get(key) for key in ("window", "horizon", "order")}
+    wanted = {key: value for key, value in wanted.items() if value is not None}
     split = given.get("split")
     if isinstance(split, list | tuple):
         wanted["split"] = tuple(split)
-    return graph, protocol._replace(**wanted)
+    protocol = protocol._replace(**wanted)
+    if protocol.horizon < 1:
+        raise ValueError(f"--horizon {protocol.horizon} must be at least 1")
+    return graph, protocol
 
 
 def _build_model(

@@ -27,6 +27,8 @@ SMALL = [
     "--progress=false",
 ]
 
+PERFORMER = ["train", "--dataset=mine.npz", "--model=performer-forecaster"]
+
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
@@ -141,6 +143,37 @@ def test_train_evaluate_predict_and_resume(here, capsys, monkeypatch):
     assert json.loads((here / "runs/b/metrics.json").read_text())["epochs"] == 2
 
 
+def test_a_performer_from_training_to_forecasts(here, capsys, monkeypatch):
+    """On a record without timestamps, whose clock is the number of the step."""
+    monkeypatch.setattr(visualization, "write_report", Path)
+    steps = np.arange(130)
+    values = np.stack([np.sin(2 * np.pi * steps / 9 + phase) for phase in (0, 1, 2)], 1)
+    edges = np.array([[0, 1], [1, 2]])
+    np.savez("probes.npz", values=values[:120], edge_index=edges)
+    np.savez("later.npz", values=values, edge_index=edges)
+    np.savez("other.npz", values=values[:, :2], edge_index=edges[:, :1])
+    run = ["train", "--dataset=probes.npz", "--model=performer-forecaster", "--model.d-model=8"]
+    run += ["--model.n-heads=2", "--model.redraw-interval=2", "--model.start-len=2", *SMALL[4:]]
+    cli.main([*run, "--max-epochs=1", "--out=a"])
+    metrics = json.loads((here / "a" / "metrics.json").read_text())
+    assert "performer-forecaster" in capsys.readouterr().out
+
+    cli.main(["evaluate", "a", "--out", "again.json"])
+    again = json.loads((here / "again.json").read_text())
+    assert again["test"]["average"] == pytest.approx(metrics["test"]["average"])
+
+    # No targets are needed, and the clock goes on where the record ends.
+    cli.main(["predict", "a", "--out", "last"])
+    cli.main(["predict", "a", "--dataset=later.npz", "--starts=all", "--out=all"])
+    with np.load("last.npz") as last, np.load("all.npz") as every:
+        assert last["prediction"].shape == (1, 3, 4, 1)
+        assert last["timestamps"].tolist() == [[120, 121, 122, 123]]
+        np.testing.assert_allclose(every["prediction"][114], last["prediction"][0], rtol=1e-4)
+    with pytest.raises(SystemExit):
+        cli.main(["predict", "a", "--dataset=other.npz"])
+    assert "nodes: trained on 3 with an embedding each, given 2" in capsys.readouterr().err
+
+
 @pytest.fixture
 def fitted(monkeypatch):
     """What reaches :func:`fit`, which does nothing."""
@@ -218,12 +251,19 @@ def test_an_interrupted_run_says_how_to_go_on(here, monkeypatch, capsys):
         (["train", "--dataset=mine.npz", "--model.in_channels=3"], "--model.in_channels=3"),
         (["train", "--dataset=mine.npz", "--model.num_nodes=3"], "--model.num_nodes=3"),
         (["train", "--dataset=mine.npz", "--model.spatial=x"], "unknown spatial operator 'x'"),
+        ([*PERFORMER, "--model.attention=x"], "attention 'x' is unknown; choose 'performer'"),
+        ([*PERFORMER, "--model.time-embedding=x"], "time_embedding='x' is unknown"),
+        ([*PERFORMER, "--model.start-len=99"], "start_len=99 last steps of the window must lie"),
+        ([*PERFORMER, "--model.scheduled-sampling=5"], "needs autoregressive=True"),
+        ([*PERFORMER, "--model.use-seasonal-decomp=true"], "got linear_window=0"),
         (["train", "--dataset=mine.npz", "--max-epochs=x"], '"max_epochs"'),
         (["train", "--dataset=mine.npz", "--devices=4096"], "devices='4096'"),
         (["train", "--dataset=mine.npz", "--accelerator=x"], "accelerator='x' is unknown"),
         (["train", "--dataset=mine.npz", "--precision=7"], "7"),
         (["train", "--dataset=mine.npz", "--order=x"], "unknown order 'x'"),
         (["train", "--dataset=mine.npz", "--window=500"], "fewer than one window"),
+        (["train", "--dataset=mine.npz", "--window=0"], "window must be at least 1"),
+        (["train", "--dataset=mine.npz", "--horizon=0"], "--horizon 0 must be at least 1"),
         (["train", "--config=no.yaml"], "no.yaml"),
         (["train", "--resume=no"], "there is no no/config.yaml, so no run to go on with"),
         (["evaluate", "no"], "no does not exist: no checkpoint to load"),

@@ -41,8 +41,9 @@ class PerformerForecaster(nn.Module):
             (default: :obj:`None`, four times :obj:`d_model`)
         time_embedding (str, optional): :obj:`"calendar"` for a Time2Vec of the times of day and
             week, :obj:`"spectral"` for the dominant frequencies of the training data,
-            :obj:`"none"`, or :obj:`"auto"`, calendar where there is one and else spectral.
-            (default: :obj:`"auto"`)
+            :obj:`"none"`, or :obj:`"auto"`, calendar where there is one and else spectral. The
+            clock of the latter counts steps from the start of the record: what is forecast must
+            be the record that was trained on, or its continuation. (default: :obj:`"auto"`)
         time_emb_dim (int, optional): Size of the embedding of each time feature, and twice the
             number of frequencies. (default: :obj:`6`)
         attention (str, optional): :obj:`"performer"` or :obj:`"full"`.
@@ -59,7 +60,8 @@ class PerformerForecaster(nn.Module):
         qk_norm (bool, optional): Whether its queries and keys are brought to a learned length.
             (default: :obj:`False`)
         redraw_interval (int, optional): After how many training passes random features are drawn
-            anew. (default: :obj:`1000`)
+            anew. A model gets used to its draw: a forecaster that was trained on METR-LA lost 6 %
+            to a new one, so one late in training does harm. (default: :obj:`None`, never)
         start_len (int, optional): Number of last steps of the window with which the decoder
             starts. (default: :obj:`0`)
         windows (int, optional): Number of windows of time within which global attention sees.
@@ -116,7 +118,7 @@ class PerformerForecaster(nn.Module):
         global_cross_attention: bool | str = True,
         nb_features: int | None = None,
         qk_norm: bool = False,
-        redraw_interval: int | None = 1000,
+        redraw_interval: int | None = None,
         start_len: int = 0,
         windows: int = 1,
         downsample_convs: int = 0,
@@ -140,6 +142,16 @@ class PerformerForecaster(nn.Module):
             raise ValueError(
                 f"target_channels={tuple(target_channels)} must lie in 0..{in_channels - 1} "
                 f"(in_channels={in_channels})"
+            )
+        if not 0 <= start_len <= window:
+            raise ValueError(
+                f"start_len={start_len} last steps of the window must lie in 0..{window} "
+                f"(window={window})"
+            )
+        if scheduled_sampling is not None and not autoregressive:
+            raise ValueError(
+                f"scheduled_sampling={scheduled_sampling} feeds forecasts back, which needs "
+                "autoregressive=True"
             )
         self._arguments = {
             name: value for name, value in locals().items() if name not in ("self", "__class__")
@@ -235,18 +247,20 @@ class PerformerForecaster(nn.Module):
         if dec_y is None:
             # There is no teacher for what has not happened yet.
             mode = "autoregressive" if self.performer.autoregressive_training else "one_shot"
-            shape = (*dec_x.shape[:2], self.performer.d_y_target)
-            dec_y = enc_y.new_zeros(shape)
-            target_mask = torch.zeros(shape, dtype=torch.bool, device=dec_y.device)
+            dec_y = enc_y.new_zeros(*dec_x.shape[:2], self.performer.d_y_target)
         else:
             dec_y = self._scaled(dec_y, self.target_channels)
         if self.start_len:
             first = enc_y.size(1) - self.start_len
             index = self.performer.frame.target_index
             dec_x = torch.cat([given.enc_x[:, first:], dec_x], 1)
+            observed = given.observed_mask
+            if observed is None:
+                observed = torch.ones_like(enc_y, dtype=torch.bool)
+            if target_mask is None:
+                target_mask = torch.ones_like(dec_y, dtype=torch.bool)
             dec_y = torch.cat([enc_y[:, first:, index], dec_y], 1)
-            if given.observed_mask is not None and target_mask is not None:
-                target_mask = torch.cat([given.observed_mask[:, first:, index], target_mask], 1)
+            target_mask = torch.cat([observed[:, first:, index], target_mask], 1)
         y = self.performer(
             given.enc_x,
             enc_y,

@@ -211,6 +211,8 @@ class SpatioTemporalPerformer(nn.Module):
             )
         if scheduled_sampling is not None and scheduled_sampling <= 0:
             raise ValueError(f"scheduled_sampling={scheduled_sampling} must be above zero")
+        if start_len < 0:
+            raise ValueError(f"start_len={start_len} must not be negative")
         self.d_y_context, self.d_y_target, self.d_x = d_y_context, d_y_target, d_x
         self.start_len, self.out_dim, self.verbose = start_len, out_dim, verbose
         self.pad_value, self.null_value = pad_value, null_value
@@ -328,9 +330,7 @@ class SpatioTemporalPerformer(nn.Module):
         if mode is None:
             causal = "teacher_forcing" if self.training else "autoregressive"
             mode = causal if self.autoregressive_training else "one_shot"
-        enc_y, dec_x, dec_y, target_mask = self._check(
-            enc_x, enc_y, dec_x, dec_y, target_mask, mode
-        )
+        enc_y, dec_x, dec_y = self._check(enc_x, enc_y, dec_x, dec_y, mode)
         redraw_when_due(self)
         observed, padding = self._observed(enc_y, observed_mask)
         known, target_padding = self._observed(dec_y, target_mask)
@@ -359,12 +359,16 @@ class SpatioTemporalPerformer(nn.Module):
             y = decode(*self.frame.shifted(values, known, framed, self.start_len), causal=True)
             return y[..., t - self.start_len, :]
 
+        sampling = self.scheduled_sampling if self.training else None
         if mode == "one_shot":
             y = decode(*self.frame.start(values, known, framed, self.start_len), causal=False)
-        elif mode == "teacher_forcing" and not self._samples_truth():
+        elif mode == "teacher_forcing" and sampling is None:
             y = decode(*self.frame.shifted(values, known, framed, self.start_len), causal=True)
         else:
-            ratio = self._next_sampling_ratio() if mode == "teacher_forcing" else 0.0
+            ratio = 0.0
+            if mode == "teacher_forcing" and sampling is not None:
+                ratio = sampling_ratio(int(self.training_passes), sampling)
+                self.training_passes.add_(1)
             y = roll_out(next_step, values, known, self.start_len, ratio, self.verbose)
         y = self.frame.restore(y, framed)
         return (y, attentions) if output_attention else y
@@ -384,16 +388,6 @@ class SpatioTemporalPerformer(nn.Module):
         return self.forward(
             enc_x, enc_y, dec_x, dec_y, mode="autoregressive", observed_mask=observed_mask
         )
-
-    def _samples_truth(self) -> bool:
-        return self.training and self.scheduled_sampling is not None
-
-    def _next_sampling_ratio(self) -> float:
-        if self.scheduled_sampling is None or not self.training:
-            return 1.0
-        ratio = sampling_ratio(int(self.training_passes), self.scheduled_sampling)
-        self.training_passes.add_(1)
-        return ratio
 
     def _observed(self, y: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Which values are there, and which entries fill up a window."""
@@ -418,9 +412,8 @@ class SpatioTemporalPerformer(nn.Module):
         enc_y: Tensor | None,
         dec_x: Tensor | None,
         dec_y: Tensor | None,
-        target_mask: Tensor | None,
         mode: str,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         if mode not in MODES:
             raise ValueError(f"mode={mode!r} is unknown; choose from {MODES}")
         if enc_y is None or dec_x is None:
@@ -432,7 +425,6 @@ class SpatioTemporalPerformer(nn.Module):
             if self.start_len or mode == "teacher_forcing":
                 raise ValueError(f"start_len={self.start_len} and mode={mode!r} need dec_y")
             dec_y = enc_y.new_zeros(*dec_x.shape[:2], self.d_y_target)
-            target_mask = torch.zeros_like(dec_y, dtype=torch.bool)
         expected = {"enc_y": (enc_y, self.d_y_context), "dec_y": (dec_y, self.d_y_target)}
         for (name, (y, variables)), x in zip(expected.items(), (enc_x, dec_x)):
             shape = (*x.shape[:2], variables)
@@ -443,7 +435,7 @@ class SpatioTemporalPerformer(nn.Module):
                 f"start_len={self.start_len} steps of the context, and at least one to forecast, "
                 f"must fit in the {dec_x.size(1)} steps of dec_x and the {enc_y.size(1)} of enc_y"
             )
-        return enc_y, dec_x, dec_y, target_mask
+        return enc_y, dec_x, dec_y
 
     def __repr__(self) -> str:
         return (

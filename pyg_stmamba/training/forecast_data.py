@@ -51,14 +51,24 @@ def fit_profile(model: nn.Module, train: Windows) -> None:
 
 def fit_spectral_time(model: nn.Module, train: Windows) -> None:
     r"""Fits :obj:`model.spectral_time`, if there is one, on the steps that the training windows
-    read; its unit of time is the step."""
+    read; its unit of time is the step.
+
+    Raises:
+        ValueError: If they have no dominant frequency.
+    """
     spectral: Any = getattr(model, "spectral_time", None)
     if spectral is None:
         return
     read = train.step_counts() > 0
     steps = slice(int(read.nonzero()[0]), int(read.nonzero()[-1]) + 1)
     values, mask = train.graph.values[:, steps], train.graph.mask[:, steps]
-    spectral.fit(values.transpose(0, 1).flatten(1), observed_mask=mask.transpose(0, 1).flatten(1))
+    series, observed = (v.transpose(0, 1).flatten(1) for v in (values, mask))
+    try:
+        spectral.fit(series, observed_mask=observed)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; a model with time_embedding='none' needs no frequencies"
+        ) from error
 
 
 class EpochOrder(Sampler[int]):

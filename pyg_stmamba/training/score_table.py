@@ -32,7 +32,7 @@ def score_table(
 def _line(name: str, scores: Mapping[str, Any], width: int) -> str:
     groups = [*scores["horizons"].values(), scores["average"]]
     cells = [form.format(group[key.lower()]) for group in groups for key, form in SCORES.items()]
-    return f"{name:<{width}}" + "".join(f"{cell:>9}" for cell in cells)
+    return f"{name:<{width}}" + "".join(f" {cell:>8}" for cell in cells)
 
 
 def _lead(steps: int, step_seconds: float | None) -> str:

@@ -1,3 +1,4 @@
+import inspect
 import math
 
 import numpy as np
@@ -6,7 +7,12 @@ import torch
 from torch_geometric.data import Batch
 
 from pyg_stmamba.data import Protocol, TemporalGraph, Windows, collate_shared
-from pyg_stmamba.models import MODELS, PerformerForecaster
+from pyg_stmamba.models import (
+    MODELS,
+    PerformerForecaster,
+    SpatioTemporalPerformer,
+    performer_forecaster,
+)
 from tests.laws import close, copies_are_equal, same
 
 W, H = 8, 4
@@ -63,7 +69,15 @@ def test_evaluation_does_not_look_ahead(graph, windows, options):
     ahead = Windows(graph, W, H, target_channels=(1,), targets=False)
     same(op(collate_shared([ahead[0], ahead[5]])), y)
     del other.y, other.y_mask
-    op.train()(other)  # without a teacher
+    same(op(other), y)
+
+
+def test_training_without_a_teacher_is_autoregressive(graph, windows):
+    op = model(graph, autoregressive=True, input_dropout=0.0, dropout=0.0)
+    data = collate_shared([windows[0], windows[5]])
+    y = op(data)
+    del data.y, data.y_mask
+    same(op.train()(data), y)
 
 
 def test_training_with_a_teacher_looks_at_earlier_steps(graph, windows):
@@ -113,6 +127,94 @@ def test_missing_values_have_no_influence(graph, windows):
     same(op(other), y)
 
 
+@pytest.mark.parametrize("lost", [("x_mask",), ("y_mask",), ("x_mask", "y", "y_mask")])
+def test_a_start_without_masks_is_one_with_all_true(graph, windows, lost):
+    op, data = model(graph, start_len=3), windows[3]
+    for name in lost:
+        if name.endswith("mask"):
+            data[name] = torch.ones_like(data[name])
+    y = op(data)
+    for name in lost:
+        del data[name]
+    same(op(data), y)
+
+
+def test_missing_values_at_the_start_stay_missing_where_all_targets_are_there(graph, windows):
+    op, data = model(graph, start_len=3), windows[3]
+    data.x_mask = data.x_mask.clone()
+    data.x_mask[:2, -2:] = False
+    del data.y_mask
+    y = op(data)
+    data.x = data.x.masked_fill(~data.x_mask, 1e4)
+    same(op(data), y)
+
+
+def test_a_start_of_the_whole_window(graph, windows):
+    op = model(graph, start_len=W)
+    y = op(windows[3])
+    assert y.shape == (5, H, 1)
+    assert y.isfinite().all()
+
+
+def test_the_start_is_the_end_of_the_window(graph, windows, monkeypatch):
+    """What the decoder gets: times, scaled values of the target channel, and flags."""
+    op, data = model(graph, start_len=3), collate_shared([windows[0], windows[5]])
+    given = {}
+
+    def spy(enc_x, enc_y, dec_x, dec_y, **options):
+        given.update(options, dec_x=dec_x, dec_y=dec_y)
+        return torch.zeros(2, H, 5)
+
+    monkeypatch.setattr(op.performer, "forward", spy)
+    op(data)
+    time = torch.cat([data.time_of_day[:, -3:], data.y_time_of_day], 1)
+    close(given["dec_x"][..., 0], 2 * math.pi * time, 1e-6)
+    values = torch.cat([data.x[..., -3:, 1:], data.y], 2)
+    expected = (values - op.scaler.mean[1]) / op.scaler.std[1]
+    close(given["dec_y"], expected[..., 0].permute(1, 2, 0), 1e-5)
+    mask = torch.cat([data.x_mask[..., -3:, 1:], data.y_mask], 2)
+    same(given["target_mask"], mask[..., 0].permute(1, 2, 0))
+
+
+def test_options_reach_the_performer(monkeypatch):
+    found = {}
+
+    def spy(*arguments, **options):
+        found.update(
+            inspect.signature(SpatioTemporalPerformer).bind(*arguments, **options).arguments
+        )
+        return SpatioTemporalPerformer(*arguments, **options)
+
+    monkeypatch.setattr(performer_forecaster, "SpatioTemporalPerformer", spy)
+    renamed = {
+        "downsample_convs": "downsample_convs_block",
+        "dropout": "dropout_ff",
+        "dropout_attention": "dropout_attn",
+        "input_dropout": "data_dropout_embedding",
+        "autoregressive": "autoregressive_training",
+    }
+    options = {
+        "d_model": 12, "n_heads": 3, "n_encoder_layers": 3, "n_decoder_layers": 2, "d_ff": 10,
+        "time_emb_dim": 4, "attention": "full", "global_self_attention": "performer",
+        "global_cross_attention": False, "nb_features": 9, "qk_norm": True, "redraw_interval": 5,
+        "start_len": 6, "windows": 2, "downsample_convs": 1, "dropout": 0.3,
+        "dropout_attention": 0.2, "input_dropout": 0.4, "use_revin": True,
+        "use_seasonal_decomp": True, "decomposition_kernel": 3, "linear_window": 4,
+        "linear_shared_weights": False, "autoregressive": True, "scheduled_sampling": 7.0,
+    }  # fmt: skip
+    others = {"time_embedding": "none", "local_attention": "performer"}
+    op = PerformerForecaster(2, W, H, (1,), 3, 24, **options, **others)
+    assert {name: found[renamed.get(name, name)] for name in options} == options
+    assert found["time_embedding"] is False
+    assert found["local_self_attention"] == found["local_cross_attention"] == "performer"
+    assert found["max_seq_len"] == 6 + H
+    assert op.config() == {
+        "in_channels": 2, "window": W, "horizon": H, "target_channels": (1,), "num_nodes": 3,
+        "steps_per_day": 24, **options, **others,
+    }  # fmt: skip
+    assert set(op.config()) == set(inspect.signature(PerformerForecaster).parameters)
+
+
 def test_time_embedding_by_what_the_data_have(graph):
     assert model(graph).performer.d_x == 2
     assert model(graph).spectral_time is None
@@ -124,11 +226,14 @@ def test_time_embedding_by_what_the_data_have(graph):
     op = PerformerForecaster(**PerformerForecaster.data_arguments(wake, protocol), **SMALL)
     assert op.performer.d_x == 1
     assert op.steps_per_day is None
+    assert model(graph, time_embedding="none").steps_per_day is None
     op.spectral_time.fit(wake.values[..., 0].t())
     assert op.spectral_time.freqs[0].item() == pytest.approx(0.07, abs=1e-3)
     window = Windows(wake, W, H)[17]
     y = op.eval()(window)
     assert y.shape == (3, H, 1)
+    ahead = Windows(wake, W, H, targets=False)
+    same(op(ahead[17]), y)
     window.start = window.start + 3
     assert not torch.equal(op(window), y)
 
@@ -151,5 +256,9 @@ def test_errors(graph, windows):
         PerformerForecaster(**{**arguments, "steps_per_day": None}, time_embedding="calendar")
     with pytest.raises(ValueError, match=r"target_channels=\(2,\) must lie in 0..1"):
         PerformerForecaster(**{**arguments, "target_channels": (2,)})
+    with pytest.raises(ValueError, match=r"start_len=9 .* 0..8"):
+        PerformerForecaster(**arguments, start_len=9)
+    with pytest.raises(ValueError, match=r"scheduled_sampling=5.*autoregressive=True"):
+        PerformerForecaster(**arguments, scheduled_sampling=5.0)
     with pytest.raises(ValueError, match=r"window=8.*\[5, 6, 2\]"):
         model(graph)(Windows(graph, 6, H)[0])

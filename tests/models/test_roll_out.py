@@ -34,6 +34,17 @@ def test_what_has_not_been_forecast_is_zero_and_unknown():
     roll_out(look, torch.randn(B, L, M), known, start_len=1)
 
 
+def test_what_is_given_is_known_where_it_was_observed():
+    values, known = torch.randn(B, L, M), torch.rand(B, L, M) < 0.5
+
+    def look(so_far, flags, t):
+        assert torch.equal(so_far[:, :3], values[:, :3])
+        assert torch.equal(flags[:, :3], known[:, :3])
+        return torch.ones(B, M)
+
+    roll_out(look, values, known, start_len=3)
+
+
 def test_truth_is_fed_back_as_often_as_asked():
     values = torch.full((50, 40, 50), 7.0)
     known = torch.rand(50, 40, 50) < 0.9

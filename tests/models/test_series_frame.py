@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import uniform_filter1d
 
 from pyg_stmamba.models.series_frame import SeriesFrame, fill_forward
 from pyg_stmamba.nn import GlobalNorm
@@ -20,6 +21,7 @@ def randomized(**options) -> SeriesFrame:
 OPTIONS = [
     {},
     {"use_revin": True},
+    {"global_norm": None},
     {"use_revin": True, "linear_window": 3},
     {"linear_window": 3, "kernel_size": 4},
     {"linear_window": 3, "kernel_size": 5, "use_revin": True, "global_norm": None},
@@ -44,6 +46,43 @@ def test_targets_come_back(index):
     close(frame.restore(normalized, framed)[known], future[known], 1e-5)
 
 
+@pytest.mark.parametrize("index", range(len(OPTIONS)))
+def test_nothing_stands_in_the_place_of_missing_values(index):
+    frame = randomized(**options(index))
+    y, observed = 5 + 3 * torch.randn(B, L, N), torch.rand(B, L, N) < 0.8
+    framed = frame.context(y.masked_fill(~observed, torch.nan), observed)
+    if frame.decomposition is None:
+        assert (framed.seasonal[~observed] == 0).all()
+    future = torch.full((B, 6, 2), torch.nan)
+    normalized = frame.normalize_targets(future, ~future.isnan(), framed)
+    if not list(frame.parameters()):
+        return
+    y = frame.restore(normalized + frame.baseline(framed, 6), framed)
+    (framed.seasonal.sum() + y.sum()).backward()
+    for name, parameter in frame.named_parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+
+
+def test_statistics_are_those_of_observed_values():
+    frame = SeriesFrame(N, TARGETS, use_revin=True)
+    y, observed = 5 + 3 * torch.randn(B, L, N), torch.rand(B, L, N) < 0.6
+    framed = frame.context(y, observed)
+    known = y.masked_fill(~observed, torch.nan).numpy()
+    scale = np.sqrt(np.nanvar(known, 1, keepdims=True) + 1e-5)
+    expected = (known - np.nanmean(known, 1, keepdims=True)) / scale
+    close(framed.seasonal[observed], torch.from_numpy(expected)[observed], 1e-5)
+
+
+def test_reset_parameters_keeps_what_was_fitted():
+    norm = GlobalNorm(torch.randn(N), torch.rand(N) + 0.5)
+    frame = randomized(use_revin=True, linear_window=3, global_norm=norm)
+    before = {name: value.clone() for name, value in frame.state_dict().items()}
+    frame.reset_parameters()
+    for name, value in frame.state_dict().items():
+        assert torch.equal(value, before[name]) == name.startswith("global_norm"), name
+    assert (frame.revin.weight == 1).all()
+
+
 def test_an_empty_frame_changes_nothing():
     frame = SeriesFrame(N, TARGETS)
     y, observed = torch.randn(B, L, N), torch.rand(B, L, N) < 0.8
@@ -58,7 +97,10 @@ def test_seasonal_and_trend_make_the_series():
     frame = SeriesFrame(N, range(N), linear_window=3, kernel_size=5)
     y, observed = torch.randn(B, L, N), torch.rand(B, L, N) < 0.8
     framed = frame.context(y, observed)
-    close(framed.seasonal + framed.trend, fill_forward(y, observed), 1e-6)
+    filled = fill_forward(y, observed)
+    close(framed.seasonal + framed.trend, filled, 1e-6)
+    trend = uniform_filter1d(filled.numpy(), 5, axis=1, mode="nearest")
+    np.testing.assert_allclose(framed.trend, trend, atol=1e-6)
     same(frame.baseline(framed, 4), frame.linear(framed.trend, 4))
 
 

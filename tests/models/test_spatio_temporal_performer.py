@@ -1,4 +1,5 @@
 import copy
+import inspect
 import itertools
 import math
 
@@ -7,9 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from pyg_stmamba.data import Windows, collate_shared
-from pyg_stmamba.models import SpatioTemporalPerformer
+from pyg_stmamba.models import SpatioTemporalPerformer, spatio_temporal_performer
+from pyg_stmamba.models.series_frame import SeriesFrame
 from pyg_stmamba.models.window_tensors import window_tensors
-from pyg_stmamba.nn import GlobalNorm, LinearModel, PerformerAttention
+from pyg_stmamba.nn import GlobalNorm, LinearModel, PerformerAttention, TokenTransformer
 from tests.laws import close, copies_are_equal, same
 
 B, LC, LT, N, M, INDEX = 3, 9, 6, 5, 3, [4, 0, 2]
@@ -108,6 +110,18 @@ def test_teacher_forcing_sees_earlier_steps_only(options):
     assert (leaf.grad[:, start : start + 2] != 0).any()
 
 
+@pytest.mark.parametrize("attention", ["performer", "full"])
+def test_later_times_reach_earlier_steps_in_one_shot_alone(attention):
+    op, (enc_x, enc_y, dec_x, dec_y) = model(attention=attention), inputs()
+    other = dec_x.clone()
+    other[:, -1] += 1.0
+    for mode in ("one_shot", "teacher_forcing", "autoregressive"):
+        y = op(enc_x, enc_y, dec_x, dec_y, mode=mode)
+        after = op(enc_x, enc_y, other, dec_y, mode=mode)
+        assert not torch.equal(after[:, -1], y[:, -1])
+        assert torch.equal(after[:, :-1], y[:, :-1]) == (mode != "one_shot")
+
+
 def test_autoregression_is_the_fixed_point_of_teacher_forcing(options):
     op, (enc_x, enc_y, dec_x, dec_y) = model(**options), inputs()
     start = options.get("start_len", 0)
@@ -153,6 +167,21 @@ def test_missing_values_have_no_influence(options):
     assert leaf.grad.isfinite().all()
 
 
+def test_a_missing_value_is_not_a_zero():
+    """Given values that are what stands in the place of missing ones make a difference."""
+    op, (enc_x, enc_y, dec_x, dec_y) = model(start_len=2), inputs()
+    enc_y[:, 3], dec_y[:, 1] = 0.0, 0.0
+    some, known = torch.ones(B, LC, N).bool(), torch.ones(B, LT, M).bool()
+    hidden, unknown = some.clone(), known.clone()
+    hidden[:, 3], unknown[:, 1] = False, False
+    for observed_mask, target_mask in ((hidden, known), (some, unknown)):
+        for mode in ("one_shot", "teacher_forcing"):
+            given = {"observed_mask": some, "target_mask": known, "mode": mode}
+            y = op(enc_x, enc_y, dec_x, dec_y, **given)
+            given |= {"observed_mask": observed_mask, "target_mask": target_mask}
+            assert not torch.equal(op(enc_x, enc_y, dec_x, dec_y, **given), y)
+
+
 def test_nothing_observed_at_all_is_finite(options):
     op, (enc_x, _, dec_x, dec_y) = model(**options), inputs()
     nothing = torch.full((B, LC, N), torch.nan)
@@ -179,8 +208,10 @@ def test_inputs_stay_untouched(options):
         same(tensor, kept)
 
 
-def test_padding_is_the_window_without_it():
-    op, (enc_x, enc_y, dec_x, dec_y) = model(pad_value=-7.0, attention="full"), inputs()
+@pytest.mark.parametrize("use_revin", [False, True])
+def test_padding_is_the_window_without_it(use_revin):
+    op = model(pad_value=-7.0, attention="full", use_revin=use_revin)
+    enc_x, enc_y, dec_x, dec_y = inputs()
     padded = enc_y.clone()
     padded[:, 6:] = -7.0
     close(
@@ -190,12 +221,28 @@ def test_padding_is_the_window_without_it():
     )
 
 
+def test_padding_at_the_start_reaches_nothing():
+    op, (enc_x, enc_y, dec_x, dec_y) = model(pad_value=-7.0, start_len=3), inputs()
+    dec_y[:, :2] = -7.0
+    for mode in ("one_shot", "teacher_forcing"):
+        y = op(enc_x, enc_y, dec_x, dec_y, mode=mode)
+        # Nothing of its tokens, time included.
+        other = dec_x.index_fill(1, torch.tensor([0, 1]), 9.0)
+        close(op(enc_x, enc_y, other, dec_y, mode=mode), y, 1e-6)
+
+
 def test_null_and_nan_are_missing():
-    op, (enc_x, enc_y, dec_x, dec_y) = model(null_value=0.0), inputs()
+    op, (enc_x, enc_y, dec_x, dec_y) = model(null_value=0.0, use_revin=True), inputs()
     hidden = torch.rand(B, LC, N) < 0.3
     expected = op(enc_x, enc_y, dec_x, dec_y, observed_mask=~hidden)
     same(op(enc_x, enc_y.masked_fill(hidden, 0.0), dec_x, dec_y), expected)
-    same(op(enc_x, enc_y.masked_fill(hidden, torch.nan), dec_x, dec_y), expected)
+    by_nan = enc_y.masked_fill(hidden, torch.nan)
+    same(op(enc_x, by_nan, dec_x, dec_y), expected)
+    # Whoever says that NaN was observed is wrong.
+    every = torch.ones_like(hidden)
+    same(op(enc_x, by_nan, dec_x, dec_y, observed_mask=every), expected)
+    expected = op(enc_x, enc_y, dec_x, dec_y, observed_mask=~hidden, mode="autoregressive")
+    same(op.forecast(enc_x, enc_y, dec_x, observed_mask=~hidden), expected)
 
 
 @pytest.mark.parametrize("time_embedding", [False, True, "spectral"])
@@ -265,6 +312,13 @@ def test_scheduled_sampling():
     # The last step depends on the first through what was fed back.
     assert op.eval()(*given).shape == (B, LT, M)
     assert op.training_passes == 10**6 + 1
+    # Evaluation gives the truth that it was asked to give.
+    for _ in range(2):
+        same(op(*given, mode="teacher_forcing"), op(*given, mode="teacher_forcing"))
+    assert op.training_passes == 10**6 + 1
+    assert op.state_dict()["training_passes"] == 10**6 + 1
+    op.reset_parameters()
+    assert op.training_passes == 0
     always = model(scheduled_sampling=1e9, **quiet).train()
     y = always(*given)
     close(y, always.eval()(*given, mode="teacher_forcing"), 1e-6)
@@ -346,6 +400,46 @@ def test_windows_of_a_graph(graph):
     for n in range(5):
         same(y[n, ..., 0], expected[..., n])
     close(op(windows[7]), y[:, 1], 1e-4)
+    masks = {"observed_mask": tensors.observed_mask, "target_mask": tensors.target_mask}
+    for mode in ("teacher_forcing", "autoregressive"):
+        y, expected = op(data, mode=mode), op(*tensors[:4], mode=mode, **masks)
+        same(y[..., 0].permute(1, 2, 0), expected)
+
+
+def test_options_reach_transformer_and_frame(monkeypatch):
+    found = {}
+
+    def spy(made):
+        def make(*arguments, **options):
+            found.update(inspect.signature(made).bind(*arguments, **options).arguments)
+            return made(*arguments, **options)
+
+        return make
+
+    for made in (TokenTransformer, SeriesFrame):
+        monkeypatch.setattr(spatio_temporal_performer, made.__name__, spy(made))
+    options = {
+        "d_x": 2, "d_model": 24, "max_seq_len": 40, "d_q_k": 5, "d_v": 7, "n_heads": 3,
+        "n_encoder_layers": 3, "n_decoder_layers": 1, "d_ff": 20, "time_emb_dim": 4,
+        "downsample_convs_embedding": 1, "downsample_convs_block": 2,
+        "data_dropout_embedding": 0.3, "dropout_attn": 0.05, "dropout_qkv": 0.06,
+        "dropout_ff": 0.07, "dropout_embedding": 0.08, "redraw_interval": 9,
+        "time_embedding": "spectral", "indicator_embedding": False,
+        "performer_attention_kernel": "relu", "windows": 2, "use_shifted_time_window": False,
+        "activation": "relu", "normalization_type": "rms", "final_norm": False, "out_dim": 2,
+        "attention": "full", "global_self_attention": "performer", "local_self_attention": False,
+        "global_cross_attention": "full", "local_cross_attention": "performer",
+        "position_embedding": "time2vec", "nb_features": 11, "qk_norm": True, "use_revin": True,
+        "linear_window": 3, "linear_shared_weights": False,
+        "global_norm": GlobalNorm(torch.zeros(N), torch.ones(N)), "target_index": INDEX,
+    }  # fmt: skip
+    op = SpatioTemporalPerformer(N, M, use_seasonal_decomp=True, decomposition_kernel=6, **options)
+    assert {name: found[name] for name in options} == options
+    assert found["kernel_size"] == 6
+    local_cross = op.transformer.decoder.layers[0].local_cross.attention
+    assert local_cross.target_index.tolist() == INDEX
+    SpatioTemporalPerformer(N, M, **options)
+    assert found["kernel_size"] is None
 
 
 def test_bad_input():
@@ -356,6 +450,10 @@ def test_bad_input():
         model()(enc_x, enc_y, dec_x, dec_y[..., :2])
     with pytest.raises(ValueError, match=r"start_len=2.*dec_y"):
         model(start_len=2)(enc_x, enc_y, dec_x)
+    with pytest.raises(ValueError, match="start_len=-1 must not be negative"):
+        model(start_len=-1)
+    with pytest.raises(ValueError, match=r"scheduled_sampling=0.0 must be above zero"):
+        model(scheduled_sampling=0.0)
     with pytest.raises(ValueError, match="start_len=6"):
         model(start_len=6)(enc_x, enc_y, dec_x, dec_y)
     with pytest.raises(ValueError, match=r"d_model=17 .* n_heads=2"):

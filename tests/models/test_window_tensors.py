@@ -31,7 +31,9 @@ def test_windows_on_one_graph(windows):
         time, day = window.time_of_day[0], window.day_of_week[0]
         close(tensors.enc_x[b, :, 0], 2 * math.pi * time, 1e-6)
         close(tensors.enc_x[b, :, 1], 2 * math.pi * (day + time) / 7, 1e-6)
-        close(tensors.dec_x[b, :, 0], 2 * math.pi * window.y_time_of_day[0], 1e-6)
+        time, day = window.y_time_of_day[0], window.y_day_of_week[0]
+        close(tensors.dec_x[b, :, 0], 2 * math.pi * time, 1e-6)
+        close(tensors.dec_x[b, :, 1], 2 * math.pi * (day + time) / 7, 1e-6)
 
 
 def test_one_window_many_windows_and_a_batch_of_graphs_agree(windows):
@@ -45,7 +47,9 @@ def test_one_window_many_windows_and_a_batch_of_graphs_agree(windows):
         same(given, expected)
 
 
-def test_forecasts_go_back_to_the_nodes(windows):
+@pytest.mark.parametrize("channels", [(1,), (0, 1), (1, 0)])
+def test_forecasts_go_back_to_the_nodes(graph, channels):
+    windows = Windows(graph, W, H, target_channels=channels)
     chosen = [windows[i] for i in (0, 3, 10)]
     for data in (collate_shared(chosen), chosen[0], Batch.from_data_list(chosen)):
         tensors = window_tensors(data, d_x=2)
@@ -66,10 +70,19 @@ def test_without_a_calendar_time_is_the_number_of_the_step():
         window_tensors(windows[0], d_x=3)
 
 
-def test_the_horizon_comes_from_targets_times_or_the_caller():
+def test_late_steps_are_told_apart():
+    data = Data(x=torch.randn(3, W, 1), start=torch.tensor([2**24 + 1]))
+    tensors = window_tensors(data, d_x=1, horizon=2)
+    assert tensors.dec_x.flatten().tolist() == [2**24 + 1 + W, 2**24 + 2 + W]
+
+
+def test_the_horizon_comes_from_targets_times_or_the_caller(graph):
     data = Data(x=torch.randn(3, W, 1), edge_index=torch.zeros(2, 0, dtype=torch.long))
     with pytest.raises(ValueError, match="how many steps"):
         window_tensors(data, d_x=1)
+    ahead = Windows(graph, W, H, targets=False)[0]
+    for d_x in (1, 2):
+        assert window_tensors(ahead, d_x).dec_x.shape == (1, H, d_x)
     tensors = window_tensors(data, d_x=1, horizon=H)
     assert tensors.dec_x.shape == (1, H, 1)
     assert tensors.dec_y is None

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pyg_stmamba.data import Protocol, TemporalGraph
-from pyg_stmamba.models import STMamba
+from pyg_stmamba.models import PerformerForecaster, STMamba
 
 
 @pytest.fixture(scope="session")
@@ -48,5 +48,18 @@ def make_model(protocol: Protocol) -> Callable[..., STMamba]:
         # Dropout is on, so that a wrong random state would show.
         sizes = {"channels": 4, "num_layers": 1, "num_heads": 2, "d_state": 2, "dropout": 0.2}
         return STMamba(**STMamba.data_arguments(graph, protocol), **{**sizes, **options})
+
+    return make
+
+
+@pytest.fixture
+def make_performer(protocol: Protocol) -> Callable[..., PerformerForecaster]:
+    def make(graph: TemporalGraph, **options):
+        torch.manual_seed(1)
+        # Features are drawn anew within an epoch.
+        sizes = {"d_model": 8, "n_heads": 2, "n_encoder_layers": 1, "nb_features": 8}
+        sizes |= {"redraw_interval": 3, "dropout": 0.2, **options}
+        arguments = PerformerForecaster.data_arguments(graph, protocol)
+        return PerformerForecaster(**arguments, **sizes)
 
     return make

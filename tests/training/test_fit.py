@@ -8,6 +8,7 @@ import yaml
 from lightning.pytorch import Callback
 
 from pyg_stmamba.models.weekly_profile import WeeklyProfile
+from pyg_stmamba.nn import PerformerAttention
 from pyg_stmamba.training import evaluate, fit, load_forecaster
 from pyg_stmamba.training.fit import seconds_of
 from pyg_stmamba.training.forecast_data import windows_of
@@ -73,6 +74,81 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     assert [row.partition(",")[0] for row in rows] == ["epoch", "1", "2", "3", "4"]
 
 
+SAMPLED = {"autoregressive": True, "scheduled_sampling": 5.0, "use_revin": True, "start_len": 2}
+
+
+@pytest.mark.parametrize(
+    ("model_options", "options"),
+    [(SAMPLED, {"ema_decay": 0.9}), ({"time_embedding": "spectral"}, {})],
+    ids=["sampled, averaged", "spectral"],
+)
+def test_a_resumed_performer_draws_as_an_uninterrupted_one(
+    graph, protocol, make_performer, tmp_path, model_options, options
+):
+    options = {**OPTIONS, **options, "max_epochs": 2}
+
+    def run(name, **more):
+        model = make_performer(graph, **model_options)
+        return fit(model, graph, protocol, out=tmp_path / name, **options, **more)
+
+    whole = run("whole")
+    torch.manual_seed(77)
+    with pytest.raises(Killed):
+        run("cut", callbacks=[KillAt(1, 3)])
+    torch.manual_seed(78)
+    cut = run("cut", resume=True)
+    for name in ("last.ckpt", "best.ckpt"):
+        paths = (tmp_path / folder / "checkpoints" / name for folder in ("whole", "cut"))
+        assert_equal(*map(weights, paths))
+    assert whole.metrics["test"] == cut.metrics["test"]
+    last = weights(tmp_path / "cut/checkpoints/last.ckpt")
+    passes = 2 * 5
+    assert (
+        last["model.performer.training_passes"] == ("scheduled_sampling" in model_options) * passes
+    )
+    draws = {int(value) for name, value in last.items() if name.endswith("draws")}
+    assert draws == {(passes - 1) // 3}
+
+
+def test_an_average_keeps_the_features_of_the_last_draw(graph, protocol, make_performer, tmp_path):
+    options = {**OPTIONS, "max_epochs": 2, "ema_decay": 0.9, "out": tmp_path}
+    fit(make_performer(graph), graph, protocol, **options)
+    checkpoint = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
+    model = make_performer(graph)
+    state = checkpoint["state_dict"].items()
+    model.load_state_dict({name.removeprefix("model."): value for name, value in state})
+    attentions = [module for module in model.modules() if isinstance(module, PerformerAttention)]
+    assert attentions
+    for attention in attentions:
+        assert attention.draws == 3
+        kept = attention.projection.clone()
+        attention._draw()
+        assert torch.equal(attention.projection, kept)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_are_clipped_in_either_precision(graph, protocol, make_performer, precision):
+    norms, fused = [], []
+
+    class Spy(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            gradients = [parameter.grad for parameter in pl_module.parameters()]
+            norms.append(torch.nn.utils.get_total_norm(gradients).item())
+            fused.append(trainer.optimizers[0].defaults["fused"])
+
+    before = make_performer(graph)
+    result = fit(
+        make_performer(graph), graph, protocol, precision=precision, gradient_clip=1e-3,
+        callbacks=[Spy()], **{**OPTIONS, "max_epochs": 1},
+    )  # fmt: skip
+    assert math.isfinite(result.metrics["test"]["average"]["mae"])
+    assert not torch.equal(
+        result.model.performer.transformer.head.weight, before.performer.transformer.head.weight
+    )
+    assert set(fused) == {precision == "32-true"}
+    assert norms == pytest.approx([1e-3] * 5, rel=1e-3)
+
+
 def test_a_run_killed_in_its_first_epoch_starts_anew(graph, protocol, make_model, tmp_path):
     options = {**OPTIONS, "max_epochs": 1}
     whole = fit(make_model(graph), graph, protocol, **options)
@@ -84,7 +160,7 @@ def test_a_run_killed_in_its_first_epoch_starts_anew(graph, protocol, make_model
 
 def test_more_epochs_can_be_added_to_a_finished_run(graph, protocol, make_model, tmp_path):
     options = {**OPTIONS, "schedule": "constant", "warmup": 0.0}
-    whole = fit(make_model(graph), graph, protocol, **{**options, "max_epochs": 3})
+    whole = fit(make_model(graph), graph, protocol, **{**options, "max_epochs": 2})
     fit(make_model(graph), graph, protocol, out=tmp_path, **{**options, "max_epochs": 2})
     again = fit(
         make_model(graph),
@@ -92,7 +168,7 @@ def test_more_epochs_can_be_added_to_a_finished_run(graph, protocol, make_model,
         protocol,
         out=tmp_path,
         resume=True,
-        **{**options, "max_epochs": 3},
+        **{**options, "max_epochs": 2},
     )
     assert again.metrics["test"] == whole.metrics["test"]
 

@@ -3,13 +3,15 @@ import pytest
 import torch
 from torch import nn
 
-from pyg_stmamba.data import Scaler, split_windows
+from pyg_stmamba.data import Scaler, TemporalGraph, split_windows
 from pyg_stmamba.models.weekly_profile import WeeklyProfile
+from pyg_stmamba.nn import SpectralTimeEmbedding
 from pyg_stmamba.training.forecast_data import (
     EpochOrder,
     ForecastData,
     fit_profile,
     fit_scaler,
+    fit_spectral_time,
     random_seed,
     windows_of,
 )
@@ -106,6 +108,45 @@ def test_training_windows_alone_get_the_profile_without_their_week(graph, protoc
     end = int(batch.start[2]) + protocol.window + protocol.horizon
     assert torch.equal(batch.profile[:, 2], without[:, int(batch.start[2]) : end])
     assert "profile" not in next(iter(data.val_dataloader()))
+
+
+def tones(frequency_later: float) -> TemporalGraph:
+    """A tone of 0.11 in the steps that training reads, another one later, and gaps."""
+    steps = np.arange(300)
+    early = np.sin(2 * np.pi * 0.11 * steps)[:, None] * [1.0, -2.0, 3.0]
+    late = 50 * np.sin(2 * np.pi * frequency_later * steps)[:, None]
+    values = np.where(steps[:, None] < 180, early, late)
+    mask = np.random.default_rng(0).random(values.shape) > 0.1
+    values[~mask] = 1e6
+    return TemporalGraph.from_arrays(values, mask=mask, edge_index=[[0, 1], [1, 2]])
+
+
+def test_spectral_time_is_fitted_on_the_training_steps(protocol, make_performer):
+    found = []
+    for later in (0.23, 0.37):
+        graph = tones(later)
+        train = windows_of(graph, protocol)["train"]
+        model = make_performer(graph)
+        fit_spectral_time(model, train)
+        # The last window that is trained on reads up to here, and forecasts what follows.
+        stop = int(train.starts.max()) + protocol.window
+        assert stop == 180
+        expected = SpectralTimeEmbedding(3)
+        expected.fit(graph.x[:, :stop, 0].t(), observed_mask=graph.x_mask[:, :stop, 0].t())
+        assert torch.equal(model.spectral_time.freqs, expected.freqs)
+        found.append(model.spectral_time)
+    assert torch.equal(found[0].freqs, found[1].freqs)
+    strongest = found[0].freqs[found[0].power.argmax()]
+    assert strongest.item() == pytest.approx(0.11, abs=1e-3)
+
+
+def test_a_series_without_a_frequency_can_do_without(protocol, make_performer):
+    flat = TemporalGraph.from_arrays(np.ones((120, 2)), edge_index=[[0], [1]])
+    train = windows_of(flat, protocol)["train"]
+    with pytest.raises(ValueError, match="time_embedding='none' needs no frequencies"):
+        fit_spectral_time(make_performer(flat), train)
+    fit_spectral_time(make_performer(flat, time_embedding="none"), train)
+    fit_spectral_time(nn.Linear(1, 1), train)
 
 
 def test_an_empty_batch_is_refused(graph, protocol):

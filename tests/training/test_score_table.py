@@ -38,3 +38,8 @@ def test_leads_are_told_in_minutes_hours_or_steps():
     assert "6 h" in score_table(scores(1), {}, 7200)
     assert "24 h" in score_table(scores(1), {}, 7200)
     assert "step 3" in score_table(scores(1), {})
+
+
+def test_huge_errors_stay_apart():
+    line = score_table(scores(1e6), {}).splitlines()[2]
+    assert line.split()[1:4] == ["1000000.000", "2000000.000", "1000000.00%"]
