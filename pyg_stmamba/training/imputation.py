@@ -79,7 +79,7 @@ def fit_imputer(
 
         graph = AQI36(root, masked=True)[0]
         split = split_months(graph)
-        result = fit_imputer(PerformerImputer(forecaster), graph, split, max_time=10)
+        result = fit_imputer(PerformerImputer(), graph, split, max_time=10)
         print(imputation_errors(impute(result.model, graph), graph, split.test)["mae"])
 
     Which entries are hidden is drawn anew at each step of training, once for validation. The loss
