@@ -502,8 +502,9 @@ def costs(op: nn.Module, lengths: list[int]) -> tuple[list[int], float]:
     return flops, np.polyfit(np.log(lengths), np.log(peaks), 1)[0]
 
 
+@pytest.mark.choice
 @pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("name", ["positive", "hyperbolic", "relu"])
+@pytest.mark.parametrize("name", ["optimal", "positive", "hyperbolic", "relu"])
 def test_cost_is_linear_in_the_length(causal, name):
     flops, slope = costs(PerformerAttention(D, causal=causal, **OPTIONS[name]), [1024, 2048, 4096])
     assert flops[1] == 2 * flops[0] > 0
