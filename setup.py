@@ -24,6 +24,7 @@ extras = {
         "mambapy>=1.2",
         "performer-pytorch>=1.1.4",
         "setuptools",  # performer-pytorch imports distutils
+        "x-transformers>=2.31",
         "pandas>=2",
         'triton>=3.3; sys_platform == "linux"',
     ],

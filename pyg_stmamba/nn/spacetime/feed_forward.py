@@ -2,9 +2,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from pyg_stmamba.nn.activation import ACTIVATIONS
 from pyg_stmamba.nn.dropout import Dropout
-
-ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 
 
 class FeedForward(nn.Module):

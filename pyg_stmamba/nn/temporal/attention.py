@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pyg_stmamba.nn.embedding.step_position import StepPosition
 from pyg_stmamba.nn.softmax_attention import softmax_attention
-from pyg_stmamba.nn.temporal.step_position import StepPosition
 from pyg_stmamba.nn.temporal.temporal_operator import TemporalOperator
 
 

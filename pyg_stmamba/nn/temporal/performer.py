@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pyg_stmamba.nn.embedding.step_position import StepPosition
 from pyg_stmamba.nn.performer_attention import PerformerAttention
-from pyg_stmamba.nn.temporal.step_position import StepPosition
 from pyg_stmamba.nn.temporal.temporal_operator import TemporalOperator
 from pyg_stmamba.ops.linear_attention import LinearAttentionState
 

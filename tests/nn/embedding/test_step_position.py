@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_stmamba.nn.temporal.step_position import StepPosition
+from pyg_stmamba.nn.embedding.step_position import StepPosition
 from tests.laws import close, same
 
 
