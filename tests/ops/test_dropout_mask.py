@@ -39,3 +39,13 @@ def test_the_seed_decides():
         torch.manual_seed(5)
         masks.append(dropout_mask(torch.Size((7, 9)), 0.3, CPU)[0])
     assert torch.equal(*masks)
+
+
+def test_a_generator_of_its_own():
+    before, masks = torch.get_rng_state(), []
+    for seed in (1, 1, 2):
+        generator = torch.Generator().manual_seed(seed)
+        masks.append(dropout_mask(torch.Size((7, 9)), 0.3, CPU, generator)[0])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks[0], masks[2])
