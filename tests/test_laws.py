@@ -16,6 +16,8 @@ from pyg_stmamba.nn import (
     SpatialGAT,
     STMambaBlock,
     TemporalAttention,
+    TemporalFactorized,
+    TemporalFrequency,
     TemporalMamba,
     TemporalPerformer,
 )
@@ -35,11 +37,18 @@ TEMPORAL = {
         C, heads=1, position="learned", max_length=16, feature_map="hyperbolic", qk_norm=True
     ),
     "performer relu": lambda: TemporalPerformer(C, heads=2, kernel="relu", position=None),
+    "factorized": lambda: TemporalFactorized(C, heads=2, max_length=16),
+    "factorized without positions": lambda: TemporalFactorized(C, 1, mlp_ratio=2, position=None),
 }
 NOT_CAUSAL = {
     "mamba both ways": lambda: TemporalMamba(C, d_state=4, bidirectional=True),
     "performer both ways": lambda: TemporalPerformer(C, heads=2, causal=False),
     "attention both ways": lambda: TemporalAttention(C, heads=2, causal=False, max_length=16),
+    "factorized both ways": lambda: TemporalFactorized(C, heads=2, causal=False, max_length=16),
+    "frequency": lambda: TemporalFrequency(C, heads=2),
+    "frequency, random modes": lambda: TemporalFrequency(C, 2, modes=3, mode_select="random"),
+    "frequency, softmax": lambda: TemporalFrequency(C, heads=2, activation="softmax"),
+    "frequency, matrices": lambda: TemporalFrequency(C, heads=2, variant="feb"),
 }
 # A builder, and whether it takes edge features.
 SPATIAL: dict[str, Case] = {
@@ -72,6 +81,11 @@ BLOCKS: dict[str, Case] = {
         False,
     ),
     "gat, performer": (lambda: STMambaBlock(C, num_heads=2, temporal="performer"), False),
+    "gat, factorized, pre": (
+        lambda: STMambaBlock(C, num_heads=2, temporal="factorized", norm="pre"),
+        False,
+    ),
+    "gat, mamba, gated": (lambda: STMambaBlock(C, num_heads=2, feed_forward="swiglu"), False),
     "gcn, mamba": (lambda: STMambaBlock(C, spatial=GCNConv(C, C)), False),
     "no space": (lambda: STMambaBlock(C, spatial=None), False),
     "no time": (lambda: STMambaBlock(C, num_heads=2, temporal=None), False),
@@ -82,6 +96,7 @@ MODELS: dict[str, Case] = {
     "gat then attention, mamba": (lambda: model(spatial=["gat", "attention"]), False),
     "dot, attention": (lambda: model(spatial="dot", temporal="attention"), False),
     "gat, performer": (lambda: model(temporal="performer"), False),
+    "gat, factorized": (lambda: model(temporal="factorized"), False),
     "no space": (lambda: model(spatial=None), False),
 }
 LOCAL = [name for name in SPATIAL if name != "attention"]

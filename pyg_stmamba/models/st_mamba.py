@@ -66,6 +66,11 @@ class STMamba(nn.Module):
         expand (int, optional): Expansion factor of Mamba. (default: :obj:`2`)
         num_heads (int, optional): Number of heads of attention operators. (default: :obj:`4`)
         edge_dim (int, optional): Number of features of an edge. (default: :obj:`None`)
+        feed_forward (str, optional): A third phase of each block, on each node and step alone:
+            :obj:`"swiglu"`, :obj:`"gelu"`, :obj:`"relu"`, :obj:`"silu"` or :obj:`"moe"`, see
+            :class:`STMambaBlock`. (default: :obj:`None`)
+        num_experts (int, optional): Number of experts of :obj:`"moe"`. (default: :obj:`8`)
+        top_k (int, optional): Number of experts of a node and step. (default: :obj:`2`)
         norm (str, optional): :obj:`"pre"` or :obj:`"post"`. (default: :obj:`"pre"`)
         dropout (float, optional): Dropout after each phase. (default: :obj:`0.1`)
         input_dropout (float, optional): Probability with which an observed value is hidden in
@@ -115,6 +120,9 @@ class STMamba(nn.Module):
         expand: int = 2,
         num_heads: int = 4,
         edge_dim: int | None = None,
+        feed_forward: str | None = None,
+        num_experts: int = 8,
+        top_k: int = 2,
         norm: Literal["pre", "post"] = "pre",
         dropout: float = 0.1,
         input_dropout: float = 0.0,
@@ -168,6 +176,9 @@ class STMamba(nn.Module):
                 # The attention among nodes has no place for edge features.
                 edge_dim=edge_dim if _of_layer(spatial, layer) in ("gat", "gatv2") else None,
                 norm=norm,
+                feed_forward=feed_forward,
+                num_experts=num_experts,
+                top_k=top_k,
             )
             for layer in range(num_layers)
         )
@@ -208,6 +219,12 @@ class STMamba(nn.Module):
             reset: Any = getattr(module, "reset_parameters", None)
             if reset is not None:
                 reset()
+
+    def get_aux_loss(self) -> Tensor:
+        r"""The balancing losses of the experts in the last pass of training."""
+        blocks: Any = self.blocks
+        losses = [block.get_aux_loss() for block in blocks]
+        return torch.stack(losses).sum() if losses else torch.zeros(())
 
     @staticmethod
     def data_arguments(graph: TemporalGraph, protocol: Protocol) -> dict[str, Any]:

@@ -1,8 +1,24 @@
-from pyg_stmamba.nn.blocks import STMambaBlock, pivot, unpivot
+from pyg_stmamba.nn.blocks import (
+    DividedSpaceTimeBlock,
+    FactorizedEncoder,
+    JointSpaceTimeTransformer,
+    MiniSpaceTimeTransformer,
+    SpatialTransformer,
+    STMambaBlock,
+    TemporalTransformer,
+    pivot,
+    unpivot,
+)
 from pyg_stmamba.nn.decomposition import MovingAvg, SeriesDecomposition
 from pyg_stmamba.nn.direct_linear import DLinear, NLinear
 from pyg_stmamba.nn.dropout import Dropout
-from pyg_stmamba.nn.embedding import Embedding, SpectralTimeEmbedding, Time2Vec
+from pyg_stmamba.nn.embedding import (
+    Embedding,
+    PatchEmbed,
+    SpectralTimeEmbedding,
+    TemporalPositionalEncoding,
+    Time2Vec,
+)
 from pyg_stmamba.nn.full_attention import FullAttention
 from pyg_stmamba.nn.linear_model import LinearModel
 from pyg_stmamba.nn.multi_head_attention import (
@@ -10,7 +26,13 @@ from pyg_stmamba.nn.multi_head_attention import (
     create_full_attention,
     create_performer_attention,
 )
-from pyg_stmamba.nn.norm import GlobalNorm, RevIN
+from pyg_stmamba.nn.norm import (
+    AdaptiveLayerNorm,
+    AdaptiveRMSNorm,
+    GlobalNorm,
+    RevIN,
+    RMSNorm,
+)
 from pyg_stmamba.nn.performer_attention import (
     PerformerAttention,
     redraw_projections,
@@ -37,33 +59,67 @@ from pyg_stmamba.nn.spacetime import (
 from pyg_stmamba.nn.spatial import Snapshot, SpatialAttention, SpatialGAT, SpatialOperator
 from pyg_stmamba.nn.temporal import (
     TemporalAttention,
+    TemporalFactorized,
+    TemporalFrequency,
     TemporalMamba,
     TemporalOperator,
     TemporalPerformer,
 )
 from pyg_stmamba.nn.token_transformer import TokenTransformer
+from pyg_stmamba.nn.transformer import (
+    BaseTransformerLayer,
+    FeedForwardBlock,
+    FourierBlock,
+    FrequencyAttention,
+    MixtureOfExperts,
+    MultiAttention,
+    PositionalEncoding,
+    TopKRouter,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+    load_balancing_loss,
+    reorder_incremental_state,
+    router_z_loss,
+)
 
 __all__ = [
+    "AdaptiveLayerNorm",
+    "AdaptiveRMSNorm",
     "AttentionClass",
+    "BaseTransformerLayer",
     "ConvBlock",
     "CrossMaskingSeq",
     "DLinear",
     "Decoder",
     "DecoderLayer",
+    "DividedSpaceTimeBlock",
     "Dropout",
     "Embedding",
     "Encoder",
     "EncoderLayer",
+    "FactorizedEncoder",
+    "FeedForwardBlock",
     "Flatten",
+    "FourierBlock",
+    "FrequencyAttention",
     "FullAttention",
     "GlobalNorm",
+    "JointSpaceTimeTransformer",
     "LinearModel",
     "Localize",
+    "MiniSpaceTimeTransformer",
+    "MixtureOfExperts",
     "MovingAvg",
+    "MultiAttention",
     "NLinear",
     "Normalization",
+    "PatchEmbed",
     "PerformerAttention",
+    "PositionalEncoding",
     "PredRearrange",
+    "RMSNorm",
     "RevIN",
     "ReverseLocalize",
     "ReverseWindowing",
@@ -74,20 +130,33 @@ __all__ = [
     "SpatialAttention",
     "SpatialGAT",
     "SpatialOperator",
+    "SpatialTransformer",
     "SpectralTimeEmbedding",
     "TemporalAttention",
+    "TemporalFactorized",
+    "TemporalFrequency",
     "TemporalMamba",
     "TemporalOperator",
     "TemporalPerformer",
+    "TemporalPositionalEncoding",
+    "TemporalTransformer",
     "Time2Vec",
     "TokenTransformer",
+    "TopKRouter",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "Windowing",
     "create_full_attention",
     "create_performer_attention",
+    "load_balancing_loss",
     "localize",
     "pivot",
     "redraw_projections",
     "redraw_when_due",
+    "reorder_incremental_state",
     "reverse_localize",
+    "router_z_loss",
     "unpivot",
 ]

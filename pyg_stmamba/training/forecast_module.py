@@ -23,6 +23,9 @@ class ForecastModule(LightningModule):
     r"""Trains a forecaster: a masked loss in original units, AdamW, a learning-rate schedule, and
     a validation error over the whole validation set.
 
+    What the model returns from :obj:`get_aux_loss()`, if it has that, is added to the loss, but not
+    to the training loss that is reported.
+
     All that a run remembers beside weights and optimizer is :attr:`history`, one row for each
     finished epoch; the learning rate, the best epoch and the time that is left follow from it.
 
@@ -102,7 +105,8 @@ class ForecastModule(LightningModule):
         count = batch.y_mask.sum()
         self._loss_sum += loss.detach() * count
         self._loss_count += count
-        return loss
+        get_aux_loss: Any = getattr(self.model, "get_aux_loss", None)
+        return loss if get_aux_loss is None else loss + get_aux_loss()
 
     def train_loss(self) -> float:
         r"""Returns the mean loss of the observed targets of this epoch so far, in all processes."""

@@ -72,6 +72,25 @@ def test_training_minimizes_the_chosen_loss(protocol, batches, loss):
     assert scores["mae"] == pytest.approx(error.mean().item(), rel=1e-5)
 
 
+def test_auxiliary_loss_is_minimized_but_not_reported(protocol, batches):
+    class Expensive(Biased):
+        def get_aux_loss(self):
+            return 3 * self.value.square()
+
+    results = []
+    for model in (Biased(protocol.horizon), Expensive(protocol.horizon)):
+        module = ForecastModule(model, protocol=protocol)
+        module._loss_sum, module._loss_count = torch.zeros(2)
+        module.trainer = type("Alone", (), {"world_size": 1})()
+        loss = module.training_step(batches[0], 0)
+        loss.backward()
+        results.append((loss.item(), model.value.grad.item(), module.train_loss()))
+    plain, expensive = results
+    assert expensive[0] == pytest.approx(plain[0] + 3 * 2.0**2, rel=1e-6)
+    assert expensive[1] == pytest.approx(plain[1] + 6 * 2.0, rel=1e-6)
+    assert expensive[2] == plain[2]
+
+
 def test_unknown_losses_list_the_choices():
     with pytest.raises(ValueError, match="loss='l2' is unknown; choose from 'mae', 'mse', 'huber'"):
         ForecastModule(Biased(4), loss="l2")

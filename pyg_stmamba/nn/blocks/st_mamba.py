@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from pyg_stmamba.nn.auxiliary_loss import AuxiliaryLoss
 from pyg_stmamba.nn.blocks.adjacency import read_graph
 from pyg_stmamba.nn.blocks.pivot import pivot, unpivot
 from pyg_stmamba.nn.dropout import Dropout
@@ -13,9 +14,11 @@ from pyg_stmamba.nn.spatial.resolver import spatial_resolver
 from pyg_stmamba.nn.spatial.spatial_operator import SpatialOperator
 from pyg_stmamba.nn.temporal.resolver import temporal_resolver
 from pyg_stmamba.nn.temporal.temporal_operator import TemporalOperator
+from pyg_stmamba.nn.transformer.feed_forward import FeedForwardBlock
+from pyg_stmamba.nn.transformer.feed_forward_resolver import feed_forward_resolver
 
 
-class STMambaBlock(nn.Module):
+class STMambaBlock(AuxiliaryLoss):
     r"""A block for graphs whose nodes carry time series: each instant is seen by a graph
     attention (`"Graph Attention Networks" <https://arxiv.org/abs/1710.10903>`_), then each node
     over time by a selective state space (`"Mamba: Linear-Time Sequence Modeling with Selective
@@ -54,7 +57,9 @@ class STMambaBlock(nn.Module):
             neighbours), an instance of :class:`SpatialOperator` or of a PyG convolution;
             :obj:`None` leaves the phase out. (default: :obj:`"gat"`)
         temporal (str or torch.nn.Module, optional): The temporal operator, :obj:`"mamba"`,
-            :obj:`"attention"`, :obj:`"performer"` or an instance of :class:`TemporalOperator`;
+            :obj:`"performer"`, :obj:`"attention"`, :obj:`"frequency"` (not causal),
+            :obj:`"factorized"` (a whole transformer layer) or an instance of
+            :class:`TemporalOperator`;
             :obj:`None` leaves the phase out. Random features of a Performer are drawn anew where
             the model calls :func:`redraw_when_due`. (default: :obj:`"mamba"`)
         edge_dim (int, optional): Size of the edge features; :obj:`None` leaves them unused.
@@ -68,6 +73,14 @@ class STMambaBlock(nn.Module):
             (default: :obj:`True`)
         negative_slope (float, optional): Angle of the LeakyReLU of the graph attention.
             (default: :obj:`0.2`)
+        feed_forward (str or torch.nn.Module, optional): A third phase, on each node and step
+            alone: :obj:`"swiglu"`, :obj:`"gelu"`, :obj:`"relu"`, :obj:`"silu"`, :obj:`"moe"` for
+            a :class:`MixtureOfExperts`, whose balancing loss is :meth:`get_aux_loss`, or an
+            instance. (default: :obj:`None`, no such phase)
+        dim_feedforward (int, optional): Size within it, of an expert too.
+            (default: :obj:`None`, four times :obj:`channels`)
+        num_experts (int, optional): Number of experts. (default: :obj:`8`)
+        top_k (int, optional): Number of experts of a node and step. (default: :obj:`2`)
 
     Shapes:
         - **input:** :math:`(|\mathcal{V}|, T, C)`, or :math:`(B, T, |\mathcal{V}|, C)`, or
@@ -94,6 +107,10 @@ class STMambaBlock(nn.Module):
         norm: Literal["post", "pre"] = "post",
         concat: bool = True,
         negative_slope: float = 0.2,
+        feed_forward: str | nn.Module | None = None,
+        dim_feedforward: int | None = None,
+        num_experts: int = 8,
+        top_k: int = 2,
     ) -> None:
         super().__init__()
         if norm not in ("post", "pre"):
@@ -107,6 +124,12 @@ class STMambaBlock(nn.Module):
         self.temporal = temporal_resolver(temporal, channels, d_state, d_conv, expand, num_heads)
         self.norm_spatial = nn.LayerNorm(channels) if self.spatial is not None else nn.Identity()
         self.norm_temporal = nn.LayerNorm(channels) if self.temporal is not None else nn.Identity()
+        within = 4 * channels if dim_feedforward is None else dim_feedforward
+        self.feed_forward = feed_forward_resolver(
+            feed_forward, channels, within, dropout, num_experts, top_k
+        )
+        has_feed_forward = self.feed_forward is not None
+        self.norm_feed_forward = nn.LayerNorm(channels) if has_feed_forward else nn.Identity()
         self.dropout = Dropout(dropout)
 
     @property
@@ -131,7 +154,7 @@ class STMambaBlock(nn.Module):
         *,
         nodes_first: bool = False,
     ) -> Tensor:
-        r"""Runs both phases.
+        r"""Runs all phases.
 
         Args:
             x (torch.Tensor or torch_geometric.data.Data): The node features, or a
@@ -195,6 +218,7 @@ class STMambaBlock(nn.Module):
         if self.temporal is not None:
             change, state = self.temporal.prefill(self._enter(x, self.norm_temporal), state, mask)
             x = self._leave(x, change, self.norm_temporal)
+        x = self._feed_forward_phase(x, mask)
         return self._hide(x, mask), state
 
     def step(
@@ -240,6 +264,7 @@ class STMambaBlock(nn.Module):
         if self.temporal is not None:
             change = self.temporal(self._enter(x, self.norm_temporal), mask)
             x = self._leave(x, change, self.norm_temporal)
+        x = self._feed_forward_phase(x, mask)
         return self._hide(x, mask)
 
     def _spatial_phase(
@@ -260,6 +285,19 @@ class STMambaBlock(nn.Module):
         options = {"batch": batch} if isinstance(self.spatial, SpatialOperator) else {}
         change = self.spatial(self._enter(x, self.norm_spatial), edge_index, edge_attr, **options)
         return self._leave(x, change, self.norm_spatial)
+
+    def _feed_forward_phase(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        if self.feed_forward is None:
+            return x
+        tokens = self._enter(x, self.norm_feed_forward)
+        if isinstance(self.feed_forward, FeedForwardBlock):
+            # Experts do not serve, nor are balanced by, what was not observed.
+            hidden = None if mask is None else ~mask.flatten(0, -2)
+            change, self._aux_loss = self.feed_forward(tokens.flatten(0, -3), hidden)
+            change = change.reshape(x.shape)
+        else:
+            change = self.feed_forward(tokens)
+        return self._leave(x, change, self.norm_feed_forward)
 
     def _enter(self, x: Tensor, norm: nn.Module) -> Tensor:
         return norm(x) if self.norm == "pre" else x

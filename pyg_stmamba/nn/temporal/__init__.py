@@ -1,4 +1,6 @@
 from pyg_stmamba.nn.temporal.attention import AttentionState, TemporalAttention
+from pyg_stmamba.nn.temporal.factorized import TemporalFactorized
+from pyg_stmamba.nn.temporal.frequency import TemporalFrequency
 from pyg_stmamba.nn.temporal.mamba import MambaState, TemporalMamba
 from pyg_stmamba.nn.temporal.performer import PerformerState, TemporalPerformer
 from pyg_stmamba.nn.temporal.resolver import temporal_resolver
@@ -9,6 +11,8 @@ __all__ = [
     "MambaState",
     "PerformerState",
     "TemporalAttention",
+    "TemporalFactorized",
+    "TemporalFrequency",
     "TemporalMamba",
     "TemporalOperator",
     "TemporalPerformer",

@@ -3,6 +3,8 @@ from __future__ import annotations
 from torch import nn
 
 from pyg_stmamba.nn.temporal.attention import TemporalAttention
+from pyg_stmamba.nn.temporal.factorized import TemporalFactorized
+from pyg_stmamba.nn.temporal.frequency import TemporalFrequency
 from pyg_stmamba.nn.temporal.mamba import TemporalMamba
 from pyg_stmamba.nn.temporal.performer import TemporalPerformer
 from pyg_stmamba.nn.temporal.temporal_operator import TemporalOperator
@@ -24,10 +26,24 @@ def _performer(
     return TemporalPerformer(channels, heads)
 
 
+def _frequency(
+    channels: int, d_state: int, d_conv: int, expand: int, heads: int
+) -> TemporalOperator:
+    return TemporalFrequency(channels, heads)
+
+
+def _factorized(
+    channels: int, d_state: int, d_conv: int, expand: int, heads: int
+) -> TemporalOperator:
+    return TemporalFactorized(channels, heads)
+
+
 TEMPORAL_OPERATORS = {
     "mamba": _mamba,
-    "attention": _attention,
     "performer": _performer,
+    "attention": _attention,
+    "frequency": _frequency,
+    "factorized": _factorized,
 }
 
 
@@ -42,13 +58,14 @@ def temporal_resolver(
     r"""Builds the temporal operator of a name; an instance and :obj:`None` pass through.
 
     Args:
-        query (str or TemporalOperator, optional): :obj:`"mamba"`, :obj:`"attention"`,
-            :obj:`"performer"`, or an instance.
+        query (str or TemporalOperator, optional): :obj:`"mamba"`, :obj:`"performer"`,
+            :obj:`"attention"`, :obj:`"frequency"` (not causal), :obj:`"factorized"` (a whole
+            transformer layer), or an instance.
         channels (int): Size of each step.
         d_state (int, optional): States of each inner channel of Mamba. (default: :obj:`16`)
         d_conv (int, optional): Steps the convolution of Mamba sees. (default: :obj:`4`)
         expand (int, optional): Inner channels of Mamba for each channel. (default: :obj:`2`)
-        heads (int, optional): Heads of attention and Performer. (default: :obj:`4`)
+        heads (int, optional): Heads of all but Mamba. (default: :obj:`4`)
 
     Raises:
         ValueError: If the name is unknown; the choices are listed.

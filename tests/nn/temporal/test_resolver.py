@@ -1,6 +1,12 @@
 import pytest
 
-from pyg_stmamba.nn import TemporalAttention, TemporalMamba
+from pyg_stmamba.nn import (
+    TemporalAttention,
+    TemporalFactorized,
+    TemporalFrequency,
+    TemporalMamba,
+    TemporalPerformer,
+)
 from pyg_stmamba.nn.temporal import temporal_resolver
 
 
@@ -11,6 +17,16 @@ def test_names():
     op = temporal_resolver("attention", 16, heads=8)
     assert isinstance(op, TemporalAttention)
     assert op.heads == 8
+    others = {
+        "performer": TemporalPerformer,
+        "factorized": TemporalFactorized,
+        "frequency": TemporalFrequency,
+    }
+    for name, kind in others.items():
+        op = temporal_resolver(name, 16, heads=8)
+        assert isinstance(op, kind)
+        assert (op.channels, op.causal) == (16, name != "frequency")
+        assert "heads=8" in repr(op)
 
 
 def test_instances_pass():
@@ -20,5 +36,7 @@ def test_instances_pass():
 
 
 def test_unknown_names_list_the_choices():
-    with pytest.raises(ValueError, match=r"'lstm'.*'attention', 'mamba'"):
+    with pytest.raises(
+        ValueError, match=r"'lstm'.*'attention', 'factorized', 'frequency', 'mamba', "
+    ):
         temporal_resolver("lstm", 4)
