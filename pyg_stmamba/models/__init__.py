@@ -6,12 +6,15 @@ from .imputation_baselines import LinearInterpolation, MeanImputation, NearestSt
 from .imputer import Imputer
 from .performer_forecaster import PerformerForecaster
 from .performer_imputer import PerformerImputer
+from .space_time_transformer import SpaceTimeTransformer
 from .spatio_temporal_performer import SpatioTemporalPerformer
 from .st_mamba import STMamba
+from .transformer_forecaster import TransformerForecaster
 
 MODELS: dict[str, type[Module]] = {
     "st-mamba": STMamba,
     "performer-forecaster": PerformerForecaster,
+    "transformer-forecaster": TransformerForecaster,
 }
 
 __all__ = [
@@ -27,5 +30,7 @@ __all__ = [
     "PerformerForecaster",
     "PerformerImputer",
     "STMamba",
+    "SpaceTimeTransformer",
     "SpatioTemporalPerformer",
+    "TransformerForecaster",
 ]

@@ -23,12 +23,15 @@ class Encoding(NamedTuple):
         context (torch.Tensor): What else is known of the forecast :math:`(N, *, L)`.
         statistics (InstanceStatistics, optional): Mean and standard deviation of each window
             :math:`(N, *, 1, C)` in scaled units, where windows are normalized.
+        profile (torch.Tensor, optional): The weekly profile of the steps ahead
+            :math:`(N, *, H, C_y)`, normalized, where there is one.
     """
 
     h: Tensor
     tokens: Tensor
     context: Tensor
     statistics: InstanceStatistics | None = None
+    profile: Tensor | None = None
 
 
 class WindowEncoder(nn.Module):
@@ -144,26 +147,39 @@ class WindowEncoder(nn.Module):
         tokens = [values, observed.to(values.dtype)]
         if self.steps_per_day is not None and (time_of_day is None or day_of_week is None):
             raise ValueError(
-                f"STMamba(steps_per_day={self.steps_per_day}) needs time_of_day and "
+                f"a model with steps_per_day={self.steps_per_day} needs time_of_day and "
                 "day_of_week; give the data timestamps, or build it with steps_per_day=None"
             )
-        context = []
+        context, ahead = [], None
         if self.weekly_profile is not None:
             if profile is None:
                 profile = self._look_up_profile(x, time_of_day, day_of_week, batch)
-            expected = self.scaler(profile, self.target_channels)
-            if self.instance_norm is not None:
-                channels = self.target_channels
-                expected, _ = self.instance_norm.norm(expected, stats=statistics, channels=channels)
+            expected = self.normalize(profile, statistics)
             tokens.append(expected[..., : x.size(-2), :])
-            context.append(expected[..., x.size(-2) :, :].flatten(-2))
+            ahead = expected[..., x.size(-2) :, :]
+            context.append(ahead.flatten(-2))
         token = torch.cat(tokens, dim=-1)
         h = self.value_embedding(token)
-        for embedding in self._embeddings(x, time_of_day, day_of_week, batch):
+        for embedding in self.embeddings(x, time_of_day, day_of_week, batch):
             h = h + embedding
             context.append(embedding.expand_as(h)[..., -1, :])
         empty = h.new_empty(*h.shape[:-2], 0)
-        return Encoding(h, token, torch.cat([*context, empty], dim=-1), statistics)
+        return Encoding(h, token, torch.cat([*context, empty], dim=-1), statistics, ahead)
+
+    def normalize(self, y: Tensor, statistics: InstanceStatistics | None = None) -> Tensor:
+        r"""Brings values of the target channels into the units of the representation, the inverse
+        of :meth:`to_units`.
+
+        Args:
+            y (torch.Tensor): The values :math:`(N, *, H, C_y)`.
+            statistics (InstanceStatistics, optional): Those of the encoding.
+                (default: :obj:`None`)
+        """
+        y = self.scaler(y, self.target_channels)
+        if self.instance_norm is not None and statistics is not None:
+            channels = self.target_channels
+            y, _ = self.instance_norm.norm(y, stats=statistics, channels=channels)
+        return y
 
     def to_units(self, y: Tensor, statistics: InstanceStatistics | None = None) -> Tensor:
         r"""Brings forecasts of the target channels back to original units.
@@ -205,10 +221,18 @@ class WindowEncoder(nn.Module):
             profile = profile.transpose(0, 1)
         return profile.reshape(*x.shape[:-2], x.size(-2) + self.horizon, -1)
 
-    def _embeddings(
-        self, x: Tensor, time_of_day: Any, day_of_week: Any, batch: Tensor | None
+    def embeddings(
+        self, x: Tensor, time_of_day: Any, day_of_week: Any, batch: Tensor | None = None
     ) -> list[Tensor]:
-        """Those of time of day, day of week and node, each of a shape that broadcasts."""
+        r"""The embeddings of time of day, day of week and node, those that there are, each of a
+        shape that broadcasts.
+
+        Args:
+            x (torch.Tensor): What they belong to, :math:`(N, *, T, C)`.
+            time_of_day (torch.Tensor, optional): The times of its steps.
+            day_of_week (torch.Tensor, optional): Their days.
+            batch (torch.Tensor, optional): The graph of each node. (default: :obj:`None`)
+        """
         embeddings = []
         if self.time_of_day_embedding is not None and self.day_of_week_embedding is not None:
             slots = self.time_of_day_embedding.num_embeddings
@@ -226,7 +250,7 @@ class WindowEncoder(nn.Module):
             return
         if x.size(0) % self.num_nodes or (batch is None and x.size(0) != self.num_nodes):
             raise ValueError(
-                f"STMamba was built for a fixed graph of num_nodes={self.num_nodes}, got "
+                f"the model was built for a fixed graph of num_nodes={self.num_nodes}, got "
                 f"{x.size(0)} nodes; build it with node_embedding=False and without a weekly "
                 "profile for other graphs"
             )

@@ -28,7 +28,7 @@ def encode(encoder, window, **options):
 def test_tokens_are_values_flags_and_profile(graph, windows):
     encoder = build(graph, windows, weekly_profile=True)
     window = windows[40]
-    _, tokens, context, _ = encode(encoder, window)
+    _, tokens, context, *_ = encode(encoder, window)
     assert tokens.shape == (5, 6, encoder.token_channels)
     assert torch.equal(tokens[..., 2:4], window.x_mask.float())
     assert torch.equal(tokens[..., :2], encoder.scaler(window.x) * window.x_mask)
@@ -43,7 +43,7 @@ def test_tokens_are_values_flags_and_profile(graph, windows):
 def test_representation_is_the_sum_of_its_embeddings(graph, windows):
     encoder = build(graph, windows)
     window = windows[40]
-    h, tokens, context, statistics = encode(encoder, window)
+    h, tokens, context, statistics, _ = encode(encoder, window)
     assert statistics is None
     hours = torch.arange(40, 46)
     parts = (
@@ -76,7 +76,7 @@ def test_values_and_profile_are_normalized_by_what_is_seen_of_the_window(
     encoder.instance_norm.weight.data.copy_(torch.tensor([1.5, -0.5]))
     encoder.instance_norm.bias.data.copy_(torch.tensor([0.2, 0.1]))
     window = windows[40]
-    _, tokens, context, statistics = encode(encoder, window)
+    _, tokens, context, statistics, ahead = encode(encoder, window)
     seen = tokens[..., 2:4] == 1
     assert torch.equal(seen, window.x_mask) == (input_dropout == 0)
     scaled = np.where(seen, encoder.scaler(window.x), np.nan)
@@ -96,6 +96,7 @@ def test_values_and_profile_are_normalized_by_what_is_seen_of_the_window(
     np.testing.assert_allclose(
         context[:, :8].detach(), profile[:, 6:].reshape(5, -1), rtol=1e-3, atol=1e-4
     )
+    np.testing.assert_allclose(ahead.detach(), profile[:, 6:], rtol=1e-3, atol=1e-4)
 
 
 def test_what_is_normalized_comes_back(graph, windows):
@@ -104,6 +105,9 @@ def test_what_is_normalized_comes_back(graph, windows):
     seen, values = windows[40].x_mask[..., [1, 0]], windows[40].x[..., [1, 0]]
     back = encoder.to_units(encoding.tokens[..., [1, 0]], encoding.statistics)
     torch.testing.assert_close(back[seen], values[seen], rtol=1e-5, atol=1e-3)
+    assert encoding.profile is None
+    again = encoder.normalize(back, encoding.statistics)[seen]
+    torch.testing.assert_close(again, encoding.tokens[..., [1, 0]][seen], rtol=1e-4, atol=1e-4)
     encoder.instance_norm.weight.data.fill_(3.0)
     encoder.reset_parameters()
     assert encoder.instance_norm.weight.tolist() == [1.0, 1.0]
