@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import inspect
 import sys
 import time
@@ -8,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyg_stmamba.cli_data import add_data_options, default_root, load_data
 from pyg_stmamba.cli_options import (
     PROGRAM,
-    add_data_options,
     add_options_of,
     add_run_options,
     choose,
@@ -30,9 +29,14 @@ if TYPE_CHECKING:
     from pyg_stmamba.training import Forecaster
 
 
+# Arguments of a model that the data decide.
+OF_DATA = {"in_channels", "window", "horizon", "target_channels", "num_nodes", "steps_per_day"}
+OF_DATA |= {"edge_dim", "out_channels"}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    r"""Runs the command line :obj:`pyg-stmamba train | evaluate | predict | simulate | benchmark
-    | info`.
+    r"""Runs the command line :obj:`pyg-stmamba train | compare | evaluate | predict | simulate |
+    benchmark | info`.
 
     Wrong input ends in one line on standard error and exit code 2.
     """
@@ -77,8 +81,7 @@ def train(arguments: list[str]) -> None:
         type=str,
         help=f"The model, also --model: {', '.join(MODELS)}. Its options follow.",
     )
-    of_data = {"in_channels", "window", "horizon", "target_channels", "num_nodes", "steps_per_day"}
-    add_options_of(parser, model_class, "model.", skip={*of_data, "edge_dim", "out_channels"})
+    add_options_of(parser, model_class, "model.", skip=OF_DATA)
     not_options = {"model", "graph", "protocol", "out", "resume", "callbacks", "config"}
     add_options_of(parser, fit, skip=not_options)
     given = parser.parse_args(arguments)
@@ -86,7 +89,7 @@ def train(arguments: list[str]) -> None:
     check_devices(given.accelerator, given.devices)
     config = plain(given.as_dict(), without=("config", "resume", "out"))
     options = parser.instantiate(given).as_dict()
-    graph, protocol = _load_data(given)
+    graph, protocol = load_data(given)
     out = given.resume or given.out or _new_run(given.dataset, name)
     model = _build_model(model_class, graph, protocol, options.pop("model"), given.seed)
     names = {key for key in inspect.signature(fit).parameters if key not in not_options}
@@ -113,6 +116,48 @@ def train(arguments: list[str]) -> None:
     print(f"Report: {write_report(out)}")
 
 
+def compare(arguments: list[str]) -> None:
+    r"""Trains STMamba with each temporal and each spatial operator; errors beside costs."""
+    from pyg_stmamba import training
+    from pyg_stmamba.models import STMamba
+    from pyg_stmamba.training.compare import TRAINING_OPTIONS
+
+    parser = make_parser("compare", compare)
+    parser.add_argument("--config", action="config", help="Options in a file, as config.yaml.")
+    add_data_options(parser)
+    parser.add_argument("--out", type=Path | None, help="Folder to write (default: runs/...).")
+    parser.add_argument("--resume", type=Path | None, help="Folder of a comparison to go on with.")
+    not_options = {"graph", "protocol", "out", "model", "resume", "config", "training"}
+    add_options_of(parser, training.compare, skip=not_options)
+    add_options_of(parser, STMamba, "model.", skip={*OF_DATA, "temporal", "spatial"})
+    not_ours = set(inspect.signature(training.fit).parameters) - TRAINING_OPTIONS
+    add_options_of(parser, training.fit, skip=not_ours)
+    given = parser.parse_args(with_config_of_resumed_run(arguments))
+
+    options = parser.instantiate(given).as_dict()
+    graph, protocol = load_data(given)
+    out = given.resume or given.out or _new_run(given.dataset, "compare")
+    names = {*inspect.signature(training.compare).parameters, *TRAINING_OPTIONS} - not_options
+    try:
+        result = training.compare(
+            graph,
+            protocol,
+            out=out,
+            model=options["model"],
+            resume=given.resume is not None,
+            config=plain(given.as_dict(), without=("config", "resume", "out")),
+            **{name: value for name, value in options.items() if name in names},
+        )
+    except KeyboardInterrupt:
+        print(f"\nGo on with: {PROGRAM} compare --resume {out}", file=sys.stderr)
+        raise
+
+    from pyg_stmamba.visualization import write_accuracy_cost
+
+    print(result.table)
+    print(f"Table: {out / 'comparison.md'}\nPicture: {write_accuracy_cost(out)}")
+
+
 def evaluate(arguments: list[str]) -> None:
     r"""Measures a trained forecaster and the baselines on a split."""
     from pyg_stmamba import training
@@ -123,7 +168,7 @@ def evaluate(arguments: list[str]) -> None:
     parser.add_argument("--out", type=Path | None, help="Also write the errors to this .json file.")
     given = parser.parse_args(arguments)
     forecaster = _load_run(given)
-    graph, _ = _load_data(given)
+    graph, _ = load_data(given)
     training.check_fits(forecaster, graph)
     result = training.evaluate(
         forecaster.model,
@@ -160,7 +205,7 @@ def predict(arguments: list[str]) -> None:
     )
     given = parser.parse_args(arguments)
     forecaster = _load_run(given)
-    graph, _ = _load_data(given)
+    graph, _ = load_data(given)
     forecasts = training.predict(
         forecaster,
         graph,
@@ -236,62 +281,13 @@ def info(arguments: list[str]) -> None:
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
+    "compare": compare,
     "evaluate": evaluate,
     "predict": predict,
     "simulate": simulate,
     "benchmark": benchmark,
     "info": info,
 }
-
-
-def default_root(name: str) -> Path:
-    r"""Where a data set lies unless :obj:`--root` says otherwise: in :obj:`datasets/` of the
-    current folder if its folder is there, as in a checkout, else in the user's cache."""
-    import os
-
-    from pyg_stmamba.datasets import DATASETS
-
-    made = DATASETS[name]
-    made = made.func if isinstance(made, functools.partial) else made
-    # A data set, its file and its folder have one name.
-    folder = made.__module__.rpartition(".")[2]
-    here = Path("datasets") / folder
-    if here.is_dir():
-        return here
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "pyg_stmamba" / folder
-
-
-def _load_data(given: Namespace) -> tuple[TemporalGraph, Protocol]:
-    from pyg_stmamba.data import Protocol, load_csv, load_npz
-    from pyg_stmamba.datasets import DATASETS, open_dataset
-
-    name = given.dataset
-    if name is None:
-        raise ValueError(f"give --dataset: one of {', '.join(DATASETS)}, or a .npz or .csv file")
-    if name in DATASETS:
-        dataset = open_dataset(name, given.root or default_root(name))
-        graph, protocol = dataset[0], dataset.protocol
-    elif name.endswith(".npz"):
-        # Missing values of one's own data are known by their mask; nothing stands for them.
-        graph, protocol = load_npz(name), Protocol(scale_missing=False)
-    elif name.endswith(".csv"):
-        graph = load_csv(name, given.adjacency, given.distances)
-        protocol = Protocol(scale_missing=False)
-    else:
-        raise ValueError(
-            f"unknown data set {name!r}; choose one of {', '.join(DATASETS)}, "
-            "or give the path of a .npz or .csv file"
-        )
-    wanted = {key: given.get(key) for key in ("window", "horizon", "order")}
-    wanted = {key: value for key, value in wanted.items() if value is not None}
-    split = given.get("split")
-    if isinstance(split, list | tuple):
-        wanted["split"] = tuple(split)
-    protocol = protocol._replace(**wanted)
-    if protocol.horizon < 1:
-        raise ValueError(f"--horizon {protocol.horizon} must be at least 1")
-    return graph, protocol
 
 
 def _build_model(

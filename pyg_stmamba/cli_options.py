@@ -32,25 +32,6 @@ def make_parser(command: str, documented: Callable) -> ArgumentParser:
     return Parser(prog=f"{PROGRAM} {command}", description=summary.partition("\n\n")[0])
 
 
-def add_data_options(parser: ArgumentParser) -> None:
-    r"""Adds what says which series to read and how to cut it into windows."""
-    from pyg_stmamba.datasets import DATASETS
-
-    text = f"One of {', '.join(DATASETS)}, or one's own .npz or .csv file."
-    parser.add_argument("--dataset", type=str | None, help=text)
-    parser.add_argument("--root", type=Path | None, help="Folder of the data set.")
-    parser.add_argument("--adjacency", type=Path | None, help="Adjacency matrix beside a .csv.")
-    parser.add_argument("--distances", type=Path | None, help="Distances beside a .csv.")
-    parser.add_argument("--window", type=int | None, help="Steps in (default: the data set's).")
-    parser.add_argument("--horizon", type=int | None, help="Steps ahead (default: the data set's).")
-    parser.add_argument(
-        "--split",
-        type=tuple[float, float, float] | None,
-        help="Parts of training, validation and test, as in [0.7,0.1,0.2].",
-    )
-    parser.add_argument("--order", type=str | None, help="windows-first or series-first.")
-
-
 def add_run_options(parser: ArgumentParser) -> None:
     r"""Adds what says which trained run to use, and on which series."""
     parser.add_argument(

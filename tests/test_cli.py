@@ -174,6 +174,74 @@ def test_a_performer_from_training_to_forecasts(here, capsys, monkeypatch):
     assert "nodes: trained on 3 with an embedding each, given 2" in capsys.readouterr().err
 
 
+COMPARE = ["compare", "--dataset=mine.npz", *SMALL[1:]]
+
+
+def test_compare_and_resume(here, capsys, monkeypatch):
+    """From the series to the table and its picture."""
+    some = ["--temporal=[mamba]", "--spatial=[gat, none]", "--max-epochs=1", "--repeats=1"]
+    cli.main([*COMPARE, *some, "--out=runs/c"])
+    printed = capsys.readouterr().out
+    run = here / "runs" / "c"
+    table = (run / "comparison.md").read_text()
+    assert table in printed
+    assert printed.endswith("Table: runs/c/comparison.md\nPicture: runs/c/accuracy_cost.png\n")
+    assert (run / "accuracy_cost.png").exists()
+    rows = json.loads((run / "comparison.json").read_text())["combinations"]
+    assert {(row["temporal"], row["spatial"]) for row in rows} == {
+        ("mamba", "gat"),
+        ("mamba", "none"),
+    }
+    config = yaml.safe_load((run / "mamba-none" / "config.yaml").read_text())
+    assert (config["model"]["channels"], config["model"]["spatial"]) == (4, None)
+    assert (config["batch_size"], config["window"], config["max_epochs"]) == (16, 6, 1)
+
+    trained = []
+    fit = training.operator_runs.fit
+    monkeypatch.setattr(
+        training.operator_runs, "fit", lambda *a, **o: trained.append(o["out"]) or fit(*a, **o)
+    )
+    cli.main(["compare", "--resume=runs/c", "--temporal=[mamba, attention]"])
+    assert trained == [Path("runs/c/attention-gat"), Path("runs/c/attention-none")]
+    again = json.loads((run / "comparison.json").read_text())["combinations"]
+    assert len(again) == 4
+    before = {(row["temporal"], row["spatial"]): row["test"] for row in rows}
+    after = {(row["temporal"], row["spatial"]): row["test"] for row in again}
+    assert before.items() <= after.items()
+
+    # A combination is a run as any other.
+    cli.main(["evaluate", "runs/c/mamba-none", "--out", "again.json"])
+    again = json.loads((here / "again.json").read_text())
+    assert again["test"]["average"] == pytest.approx(before["mamba", "none"]["average"])
+
+
+def test_options_reach_a_comparison(here, monkeypatch, fails, capsys):
+    found = {}
+
+    @functools.wraps(training.compare)
+    def compare(graph, protocol, **options):
+        found.update(options, graph=graph, protocol=protocol)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "compare", compare)
+    options = ["--temporal=[mamba, null]", "--pairs=cross", "--minutes=90", "--workers=2"]
+    options += ["--seeds=[1,2]", "--learning-rate=0.01", "--ema-decay=0.9", "--out=x"]
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*COMPARE, *options])
+    assert stop.value.code == 130
+    assert "Go on with: pyg-stmamba compare --resume x" in capsys.readouterr().err
+    assert (found["temporal"], found["spatial"]) == (["mamba", None], None)
+    assert (found["pairs"], found["minutes"], found["workers"]) == ("cross", 90, 2)
+    assert (found["learning_rate"], found["ema_decay"]) == (0.01, 0.9)
+    assert (found["batch_size"], found["max_epochs"], list(found["seeds"])) == (16, None, [1, 2])
+    assert (found["model"]["channels"], found["model"]["norm"]) == (4, "pre")
+    assert found["protocol"].horizon == 4
+    assert found["graph"].num_nodes == 3
+    assert (found["out"], found["resume"], found["progress"]) == (Path("x"), False, False)
+    assert found["config"]["dataset"] == "mine.npz"
+    assert not {"out", "resume", "patience"} & set(found["config"])
+
+
 @pytest.fixture
 def fitted(monkeypatch):
     """What reaches :func:`fit`, which does nothing."""
@@ -242,7 +310,7 @@ def test_an_interrupted_run_says_how_to_go_on(here, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["dance"], "unknown command 'dance'; choose from train, evaluate, predict, simulate"),
+        (["dance"], "unknown command 'dance'; choose from train, compare, evaluate"),
         (["train"], "give --dataset: one of metr-la"),
         (["train", "--dataset=metr"], "unknown data set 'metr'; choose one of metr-la, pems-bay"),
         (["train", "--dataset=no.npz"], "no file no.npz"),
@@ -266,6 +334,12 @@ def test_an_interrupted_run_says_how_to_go_on(here, monkeypatch, capsys):
         (["train", "--dataset=mine.npz", "--horizon=0"], "--horizon 0 must be at least 1"),
         (["train", "--config=no.yaml"], "no.yaml"),
         (["train", "--resume=no"], "there is no no/config.yaml, so no run to go on with"),
+        (["compare"], "give --dataset: one of metr-la"),
+        ([*COMPARE, "--temporal=[rnn]", "--minutes=1"], "unknown temporal operator 'rnn'; choose"),
+        (COMPARE, "give one of them, minutes for equal time or max_epochs for equal epochs"),
+        ([*COMPARE, "--model.temporal=mamba"], "--model.temporal=mamba"),
+        ([*COMPARE, "--pairs=x"], "pairs"),
+        (["compare", "--resume=no"], "there is no no/config.yaml, so no run to go on with"),
         (["evaluate", "no"], "no does not exist: no checkpoint to load"),
         (["predict", "mine.npz"], "mine.npz is not a checkpoint of a forecaster"),
         (["predict", "x", "--device=cuda:77"], "device='cuda:77' is not there"),
@@ -337,13 +411,3 @@ def test_every_command_has_help(command, capsys):
 def test_version(capsys):
     cli.main(["--version"])
     assert capsys.readouterr().out.startswith("pyg-stmamba 0.")
-
-
-def test_roots(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert cli.default_root("pems08") == tmp_path / "cache" / "pyg_stmamba" / "pems"
-    (tmp_path / "datasets" / "metr_la").mkdir(parents=True)
-    assert cli.default_root("metr-la") == Path("datasets/metr_la")
-    assert cli.default_root("pems-bay") == tmp_path / "cache" / "pyg_stmamba" / "pems_bay"
-    assert cli.default_root("freeway") == tmp_path / "cache" / "pyg_stmamba" / "freeway_traffic"

@@ -9,6 +9,7 @@ except ImportError as error:
     ) from error
 
 from .checkpoint import Forecaster, check_fits, describe, load_ensemble, load_forecaster
+from .compare import Comparison, compare
 from .device import check_devices
 from .evaluate import BASELINES, Evaluation, evaluate
 from .fit import RunResult, fit
@@ -26,6 +27,7 @@ from .score_table import score_table
 
 __all__ = [
     "BASELINES",
+    "Comparison",
     "Evaluation",
     "ForecastData",
     "ForecastModule",
@@ -40,6 +42,7 @@ __all__ = [
     "Schedule",
     "check_devices",
     "check_fits",
+    "compare",
     "describe",
     "evaluate",
     "fit",

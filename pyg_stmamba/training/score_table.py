@@ -22,7 +22,7 @@ def score_table(
         model (str, optional): Name of the model. (default: :obj:`"model"`)
     """
     rows = {model: test, **{name.replace("_", " "): value for name, value in baselines.items()}}
-    titles = [_lead(int(step), step_seconds) for step in test["horizons"]] + ["average"]
+    titles = [lead_time(int(step), step_seconds) for step in test["horizons"]] + ["average"]
     width = max(len(name) for name in rows) + 2
     head = " " * width + "".join(f"{title:>27}" for title in titles)
     names = " " * width + "".join(f"{name:>9}" for name in SCORES) * len(titles)
@@ -35,7 +35,8 @@ def _line(name: str, scores: Mapping[str, Any], width: int) -> str:
     return f"{name:<{width}}" + "".join(f" {cell:>8}" for cell in cells)
 
 
-def _lead(steps: int, step_seconds: float | None) -> str:
+def lead_time(steps: int, step_seconds: float | None) -> str:
+    r"""Returns how far ahead a step of the horizon lies, in the words of a table."""
     if not step_seconds:
         return f"step {steps}"
     minutes = steps * step_seconds / 60
