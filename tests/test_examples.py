@@ -90,6 +90,47 @@ def test_spectral_time(tmp_path: Path) -> None:
     assert result["forecast error of bins"] > 0.8
 
 
+def test_space_time_attention(tmp_path: Path) -> None:
+    result = load("space_time_attention").main(tmp_path / "maps" / "toy.png")
+    assert (tmp_path / "maps" / "toy.png").read_bytes().startswith(b"\x89PNG")
+    # Nine times as much attention to the own color, counted over the patches that are seen.
+    assert result["spot to itself, space"] == pytest.approx(9 / 12)
+    assert result["spot to each spot, at once"] == pytest.approx(9 / (4 * 9 + 12))
+    assert result["spot to itself, time after space"] == pytest.approx(0.4222, abs=1e-4)
+    assert (result["weights apart"], result["weights at once"]) == (2 * 4 * 4**2, 16**2)
+    assert result["influence of another video"] == 0
+    assert result["the same without batch_first"] == pytest.approx(0.1, abs=1e-5)
+
+
+def test_incremental_decoding() -> None:
+    result = load("incremental_decoding").main(steps=40, d_model=32)
+    assert result["difference of both ways"] < 1e-5
+    assert result["difference of scenarios"] < 1e-5
+    assert result["keys kept by a layer"] == 40
+
+
+def test_transformer_configurations() -> None:
+    result = load("transformer_configurations").main(d_model=32, length=20)
+    assert result["finite gradients"] == 1
+    # Of the parameters of a layer, those of the network become eight times as many; of its
+    # operations, twice as many.
+    assert 3 < result["experts: times the parameters"] < 8
+    assert 1 < result["experts: times the operations"] < 2
+    # 1e-2 times the balance of each of two layers, which is 1 at best, and the z losses.
+    assert result["experts: auxiliary loss"] > 0.02
+    assert result["shared layers: part of the parameters"] == pytest.approx(1 / 6, abs=0.01)
+    assert result["shared layers: caches"] == 6
+    assert result["one by one: difference"] < 1e-5
+
+
+def test_frequency_attention() -> None:
+    errors = load("frequency_attention").main(num_batches=80)
+    # The least errors are 0.2 without time and 0.04 with it.
+    assert 0.2 < errors["without a temporal phase"] < 0.3
+    assert 0.04 < errors["with attention among frequencies"] < 0.2
+    assert 0.04 < errors["with a matrix for each frequency"] < 0.1
+
+
 def hidden_mae_of_interpolation(folder: Path, test: float = 0.2) -> float:
     """Mean absolute error of numpy's interpolation at what only the ground truth shows."""
     ground, shown = (
