@@ -95,20 +95,20 @@ def test_gradcheck(norm_class, plain, cond_dim):
 @BOTH
 @pytest.mark.parametrize("cond_dim", [None, COND])
 def test_half_precision(norm_class, plain, cond_dim):
-    """A scale of 1.001 is not rounded to 1 before it is applied."""
+    """A scale of 1 + 1 / 256 is not rounded to 1 before it is applied."""
     norm = norm_class(C, cond_dim, EPS)
     first = norm.gamma if cond_dim is None else norm.modulation.bias
-    nn.init.constant_(first, 0.001)
+    nn.init.constant_(first, 2**-8)
     x = (300 + torch.randn(B, L, C)).bfloat16()
     cond = None if cond_dim is None else torch.zeros(B, COND)
     with torch.autocast("cpu", torch.bfloat16):
         y = norm(x, cond)
     assert y.dtype == torch.bfloat16
-    shift = 0.0 if cond_dim is None else 0.001
-    expected = plain(x.double()) * 1.001 + shift
-    close(y.double(), expected, 2**-8)
+    shift = 0.0 if cond_dim is None else 2**-8
+    expected = plain(x.double()) * (1 + 2**-8) + shift
+    torch.testing.assert_close(y.double(), expected, rtol=2**-8, atol=1e-3)
     y = norm(x.float(), cond)
-    close(y, (plain(x.float()) * 1.001 + shift), 1e-5)
+    close(y, (plain(x.float()) * (1 + 2**-8) + shift), 1e-5)
 
 
 @BOTH
