@@ -102,6 +102,17 @@ def test_space_time_attention(tmp_path: Path) -> None:
     assert result["the same without batch_first"] == pytest.approx(0.1, abs=1e-5)
 
 
+def test_moving_pattern() -> None:
+    result = load("moving_pattern").main(num_batches=200)
+    for name in ("divided", "joint", "factorized encoder"):
+        assert result[f"accuracy of {name}"] > 0.95
+        assert result[f"accuracy of {name}, played backwards"] < 0.05
+    # Whoever does not see the order of frames is right in one of two.
+    for name in ("space only, class token", "space only, mean"):
+        assert abs(result[f"accuracy of {name}"] - 0.5) < 0.05
+        assert result[f"largest change of {name}"] < 1e-5
+
+
 def test_incremental_decoding() -> None:
     result = load("incremental_decoding").main(steps=40, d_model=32)
     assert result["difference of both ways"] < 1e-5

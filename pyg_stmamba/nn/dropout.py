@@ -1,3 +1,4 @@
+import torch
 from torch import Tensor, nn
 
 from pyg_stmamba.ops import dropout_mask
@@ -26,4 +27,4 @@ class Dropout(nn.Dropout):
         if not self.training or self.p == 0 or x.device.type != "cpu":
             return super().forward(x)
         keep, scale = dropout_mask(x.shape, self.p, x.device)
-        return x * keep.to(x.dtype).mul_(scale)
+        return x * keep.view(torch.uint8).to(x.dtype).mul_(scale)

@@ -80,5 +80,5 @@ def _by_products(
     weight = weight.softmax(-1)
     if dropout > 0:
         keep, scale = dropout_mask(weight.shape, dropout, weight.device)
-        weight = weight * keep.to(weight.dtype).mul_(scale)
+        weight = weight * keep.view(torch.uint8).to(weight.dtype).mul_(scale)
     return weight @ value

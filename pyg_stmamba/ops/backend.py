@@ -11,7 +11,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-OPS = ("selective_scan", "causal_conv1d", "graph_attention", "linear_attention")
+OPS = (
+    "selective_scan",
+    "causal_conv1d",
+    "graph_attention",
+    "linear_attention",
+    "flash_attention",
+    "xformers_attention",
+)
 
 
 class Implementation(NamedTuple):

@@ -142,6 +142,8 @@ def test_masks(pool):
     close(encoder._over_time(frames, mask.any(-1)), y, 1e-6)
     if pool == "mean":
         assert (y[0] == 0).all()
+        tokens = encoder.norm_spatial(encoder.spatial(x.masked_fill(~mask.unsqueeze(-1), 0.0)))
+        close(frames[1, 0], tokens[1, 0, mask[1, 0]].mean(0), 1e-6)
 
 
 def test_samples_are_independent():

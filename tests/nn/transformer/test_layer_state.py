@@ -102,6 +102,9 @@ def test_changed_tensors_are_believed():
     later = extend_layer_state(state, *tokens(1))
     assert torch.equal(later["key"][:, :3], parts[0][0].flip(0))
     assert torch.equal(later["value"][:, :3], parts[0][1])
+    another = extend_layer_state({}, *tokens(4))
+    mixed = extend_layer_state({**later, "key": another["key"]}, *tokens(1))
+    assert torch.equal(mixed["key"][:, :4], another["key"])
     shorter = {**later, "key": later["key"][:, :2], "value": later["value"][:, :2]}
     assert extend_layer_state(shorter, *tokens(1))["key"].shape == (2, 3, 3)
     assert torch.equal(later["key"][:, :3], parts[0][0].flip(0))
