@@ -174,6 +174,22 @@ def test_a_performer_from_training_to_forecasts(here, capsys, monkeypatch):
     assert "nodes: trained on 3 with an embedding each, given 2" in capsys.readouterr().err
 
 
+def test_a_transformer_from_training_to_forecasts(here, capsys, monkeypatch):
+    monkeypatch.setattr(visualization, "write_report", Path)
+    run = ["train", "--dataset=mine.npz", "--model=transformer-forecaster", "--model.d-model=8"]
+    run += ["--model.nhead=2", "--model.num-encoder-layers=1", "--model.use-moe=true"]
+    run += ["--model.num-experts=3", "--model.teacher-forcing=0.5", *SMALL[4:]]
+    cli.main([*run, "--max-epochs=1", "--out=t"])
+    metrics = json.loads((here / "t" / "metrics.json").read_text())
+    assert "transformer-forecaster" in capsys.readouterr().out
+    cli.main(["evaluate", "t", "--out", "again.json"])
+    again = json.loads((here / "again.json").read_text())
+    assert again["test"]["average"] == pytest.approx(metrics["test"]["average"])
+    cli.main(["predict", "t", "--out", "last"])
+    with np.load("last.npz") as last:
+        assert np.isfinite(last["prediction"]).all()
+
+
 COMPARE = ["compare", "--dataset=mine.npz", *SMALL[1:]]
 
 

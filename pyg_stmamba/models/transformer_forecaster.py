@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
+from torch_geometric.nn.inits import reset
 
 from pyg_stmamba.data import Protocol, Scaler, TemporalGraph
 from pyg_stmamba.models.weekly_profile import WeeklyProfile
@@ -30,7 +31,8 @@ class TransformerForecaster(nn.Module):
         \hat{y}_{i, t+h-1}; \, \mathbf{e}^{\textrm{time}}_{t+1}, \ldots,
         \mathbf{e}^{\textrm{time}}_{t+h}; \, \mathbf{m}_i \right)
 
-    where :math:`\hat{y}_{i, t} = x_{i, t}` is the last value of the window. A forecast keeps the
+    where :math:`\hat{y}_{i, t} = x_{i, t}` is the last value of the window, which an untrained
+    model repeats. A forecast keeps the
     keys and values of the steps before it and needs one pass over each step. Values go in and
     forecasts come out in original units: the :attr:`scaler` is part of the model and of its state
     dict. Missing values enter as the mean, beside their flag.
@@ -201,6 +203,7 @@ class TransformerForecaster(nn.Module):
             num_time_features=d_model * embedded + num_targets * weekly_profile,
             **shared,
         )
+        self._start_at_the_last_value()
 
     @property
     def scaler(self) -> Scaler:
@@ -225,8 +228,8 @@ class TransformerForecaster(nn.Module):
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters; scaler and profile stay as they are."""
         for module in (self.window_encoder, *self.blocks, self.encoder, self.decoder):
-            reset: Any = module.reset_parameters
-            reset()
+            reset(module)
+        self._start_at_the_last_value()
 
     def get_aux_loss(self) -> Tensor:
         r"""The balancing losses of the experts in the last pass of training."""
@@ -279,6 +282,11 @@ class TransformerForecaster(nn.Module):
             y = self._one_by_one(first, known, memory, ahead)
         y = y.unflatten(0, h.shape[:-2])
         return self.window_encoder.to_units(y, encoding.statistics)
+
+    def _start_at_the_last_value(self) -> None:
+        # Changes that are drawn at random would add up over the horizon.
+        assert self.decoder.output_projection is not None
+        nn.init.zeros_(self.decoder.output_projection.weight)
 
     def _has_teacher(self, data: Data) -> bool:
         if not self.training or "y" not in data or self.teacher_forcing == 0:

@@ -89,6 +89,19 @@ def test_a_decoder_that_says_nothing_repeats_the_last_value(graph, windows, deco
     close(op(window), op.scaler.mean[1].expand(5, H, 1), 1e-3)
 
 
+def test_an_untrained_model_repeats_the_last_value(graph, windows):
+    arguments = TransformerForecaster.data_arguments(graph, PROTOCOL)
+    op, window = TransformerForecaster(**arguments, **SMALL).eval(), windows[3]
+    op.scaler.fit(graph.values, graph.mask)
+    window.x_mask = torch.ones_like(window.x_mask)
+    last = window.x[:, -1:, 1:].expand(-1, H, -1)
+    close(op(window), last, 1e-3)
+    randomized(op)
+    assert not torch.allclose(op(window), last)
+    op.reset_parameters()
+    close(op(window), last, 1e-3)
+
+
 def test_changes_add_up(graph, windows):
     op, window = model(graph), windows[3]
     forget_the_change(op)

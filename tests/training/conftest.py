@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pyg_stmamba.data import Protocol, TemporalGraph
-from pyg_stmamba.models import PerformerForecaster, STMamba
+from pyg_stmamba.models import PerformerForecaster, STMamba, TransformerForecaster
 
 
 @pytest.fixture(scope="session")
@@ -61,5 +61,16 @@ def make_performer(protocol: Protocol) -> Callable[..., PerformerForecaster]:
         sizes |= {"redraw_interval": 3, "dropout": 0.2, **options}
         arguments = PerformerForecaster.data_arguments(graph, protocol)
         return PerformerForecaster(**arguments, **sizes)
+
+    return make
+
+
+@pytest.fixture
+def make_transformer(protocol: Protocol) -> Callable[..., TransformerForecaster]:
+    def make(graph: TemporalGraph, **options):
+        torch.manual_seed(1)
+        sizes = {"d_model": 8, "nhead": 2, "num_encoder_layers": 1, "num_decoder_layers": 1}
+        arguments = TransformerForecaster.data_arguments(graph, protocol)
+        return TransformerForecaster(**arguments, **{**sizes, "dropout": 0.2, **options})
 
     return make

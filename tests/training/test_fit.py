@@ -110,6 +110,31 @@ def test_a_resumed_performer_draws_as_an_uninterrupted_one(
     assert draws == {(passes - 1) // 3}
 
 
+EXPERTS = {"use_moe": True, "num_experts": 3, "teacher_forcing": 0.5}
+
+
+@pytest.mark.parametrize("model_options", [EXPERTS, {"use_gradient_checkpointing": True}])
+def test_a_resumed_transformer_is_taught_as_an_uninterrupted_one(
+    graph, protocol, make_transformer, tmp_path, model_options
+):
+    options = {**OPTIONS, "max_epochs": 2}
+
+    def run(name, **more):
+        model = make_transformer(graph, **model_options)
+        return fit(model, graph, protocol, out=tmp_path / name, **options, **more)
+
+    whole = run("whole")
+    torch.manual_seed(77)
+    with pytest.raises(Killed):
+        run("cut", callbacks=[KillAt(1, 3)])
+    torch.manual_seed(78)
+    cut = run("cut", resume=True)
+    for name in ("last.ckpt", "best.ckpt"):
+        paths = (tmp_path / folder / "checkpoints" / name for folder in ("whole", "cut"))
+        assert_equal(*map(weights, paths))
+    assert whole.metrics["test"] == cut.metrics["test"]
+
+
 def test_an_average_keeps_the_features_of_the_last_draw(graph, protocol, make_performer, tmp_path):
     options = {**OPTIONS, "max_epochs": 2, "ema_decay": 0.9, "out": tmp_path}
     fit(make_performer(graph), graph, protocol, **options)
