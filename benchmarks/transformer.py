@@ -1,8 +1,8 @@
 r"""The transformer encoder and decoder beside those of torch, and what their options cost.
 
 The first table shows a training step of TransformerEncoder and of torch.nn.TransformerEncoder of
-equal size with the same weights, with dropout, in turn in one process, after outputs and gradients
-have been found equal without it; where they are not, there are no times. The second shows the
+equal size with the same weights, with and without dropout, in turn in one process, after outputs
+and gradients have been found equal; where they are not, there are no times. The second shows the
 memory of a training step as sequences grow, with dropout and a padding mask, of each way to attend,
 and the slope of its logarithm. The third shows what gradient checkpointing leaves in memory for
 each layer more. The last shows how long it takes to decode one more step from what was kept, and
@@ -129,9 +129,10 @@ def check_parity(shape: Shape, att_type: str) -> None:
         raise SystemExit(f"{shape}, {att_type}: {result}; no times without parity")
 
 
-def training_table(shapes: Sequence[Shape], repeats: int) -> str:
+def training_table(shapes: Sequence[Shape], dropout: float, repeats: int) -> str:
+    what = f"training step, dropout {dropout:g}, ms"
     lines = [
-        "| training step, dropout 0.1, ms | torch | " + " | ".join(WAYS) + " | torch / best |",
+        f"| {what} | torch | {' | '.join(WAYS)} | torch / best |",
         "|---" * 6 + "|",
     ]
     for shape in shapes:
@@ -139,7 +140,7 @@ def training_table(shapes: Sequence[Shape], repeats: int) -> str:
         x = torch.randn(shape.batch, shape.length, shape.d_model)
         for way in WAYS:
             check_parity(shape, way)
-            ours, theirs = encoders(shape, way, 0.1)
+            ours, theirs = encoders(shape, way, dropout)
             if not runs:
                 runs.append(lambda model=theirs, x=x: training_step(model, x))
             runs.append(lambda model=ours, x=x: training_step(model, x))
@@ -241,7 +242,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     print(describe_machine(CPU))
-    print(f"\n{training_table(SHAPES[: given.shapes], given.repeats)}")
+    for dropout in (0.1, 0.0):
+        print(f"\n{training_table(SHAPES[: given.shapes], dropout, given.repeats)}")
     print(f"\nattention alone, one training step, causal\n\n{memory_table(given.lengths)}")
     print(f"\n8 x 64 tokens, D 64, 4 heads\n\n{checkpointing_table()}")
     print(f"\nB 4, D 128, 4 layers, memory of 96\n\n{decoding_table(given.steps, given.repeats)}")
