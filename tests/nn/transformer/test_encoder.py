@@ -318,6 +318,14 @@ def test_gradcheck(att_type):
     assert torch.autograd.gradcheck(model, (x,))
 
 
+@pytest.mark.parametrize("att_type", ["standard", "xformer", "flash"])
+def test_compiled_equals_eager(att_type):
+    torch.compiler.reset()
+    model, x = encoder(att_type=att_type, num_layers=1).eval(), torch.randn(B, L, 3)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), model(x), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("att_type", ["standard", "xformer", "flash", "frequency"])
 def test_half_precision_is_finite(att_type):
     model = encoder(att_type=att_type, use_moe=True, num_experts=4)
