@@ -71,6 +71,17 @@ def test_own_positions():
     assert not torch.allclose(plain(x)[:, order], plain(x[:, order]), atol=1e-3)
 
 
+def test_condition_reaches_all_layers_and_the_final_norm():
+    model = randomized(encoder(use_adaptive_ln="adaptive", cond_dim=2)).eval()
+    x, cond = torch.randn(B, L, 3), torch.randn(B, 2)
+    h = model.pos_encoder(model.input_projection(x))
+    for layer in model.layers:
+        h, _ = layer(h, cond=cond)
+    y = model(x, cond=cond)
+    torch.testing.assert_close(y, model.final_norm(h, cond))
+    assert not torch.allclose(model(x, cond=cond.roll(1, 0)), y)
+
+
 def test_output_size():
     model = encoder(output_size=2).eval()
     assert model(torch.randn(B, L, 3)).shape == (B, L, 2)
@@ -230,6 +241,12 @@ def test_initialization_of_experts_and_conditions():
     assert len(routers) == 3
     for router in routers:
         assert abs(float(router.detach().std()) / 0.02 - 1) < 0.05
+    hidden = 8 * math.ceil(2 / 3 * 96 / 8)
+    for layer in model.layers:
+        experts = layer.feed_forward.experts
+        std = math.sqrt(2 / (64 + hidden))
+        assert abs(float(experts.gate_up_proj.detach().std()) / std - 1) < 0.05
+        assert abs(float(experts.down_proj.detach().std()) * math.sqrt(2 * 3) / std - 1) < 0.05
     for name, parameter in names.items():
         if ".norm." in name:
             assert (parameter == 0).all(), name
