@@ -165,6 +165,18 @@ def test_times_of_the_steps_ahead_matter(graph, windows):
         op(later)
 
 
+def test_what_is_usual_then_matters(graph, windows):
+    op, data = model(graph, weekly_profile=True), collate_shared([windows[0], windows[5]])
+    usual = torch.full((5, 2, W + H, 1), 500.0)
+    data.profile = usual
+    y = op(data)
+    for step, changed in ((W + 2, [False, False, True, True]), (0, [True] * H)):
+        data.profile = usual.clone()
+        data.profile[..., step, :] += 300.0
+        moved = (op(data) - y).abs().amax((0, 1, 3)) > 1e-3
+        assert moved.tolist() == changed
+
+
 def test_neighbors_matter_where_there_are_edges(graph, windows):
     data = windows[3]
     for spatial, expected in (("gat", {0, 4}), (None, {0}), ("attention", {0, 1, 2, 3, 4})):
