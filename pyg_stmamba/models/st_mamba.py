@@ -8,14 +8,13 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from pyg_stmamba.data import Protocol, Scaler, TemporalGraph
 from pyg_stmamba.models.readout import Readout
-from pyg_stmamba.models.weekly_profile import WeeklyProfile
 from pyg_stmamba.models.window_encoder import Encoding, WindowEncoder
+from pyg_stmamba.models.window_forecaster import WindowForecaster
 from pyg_stmamba.nn import SpatialOperator, STMambaBlock, TemporalOperator, redraw_when_due
 
 
-class STMamba(nn.Module):
+class STMamba(WindowForecaster):
     r"""Forecasts series on the nodes of a graph with a stack of :class:`STMambaBlock`, attention
     over the neighbors of a node at each instant and a Mamba over time at each node, after
     `"Graph Attention Networks" <https://arxiv.org/abs/1710.10903>`_ and `"Mamba: Linear-Time
@@ -193,26 +192,6 @@ class STMamba(nn.Module):
         )
         self.reset_parameters()
 
-    @property
-    def scaler(self) -> Scaler:
-        r"""What brings values to zero mean and unit variance, and forecasts back."""
-        return self.encoder.scaler
-
-    @property
-    def weekly_profile(self) -> WeeklyProfile | None:
-        r"""What each node shows on average at each time of the week."""
-        return self.encoder.weekly_profile
-
-    @property
-    def num_nodes(self) -> int | None:
-        r"""The number of nodes of a fixed graph; :obj:`None` where any graph will do."""
-        return self.encoder.num_nodes
-
-    @property
-    def steps_per_day(self) -> int | None:
-        r"""The number of times of the day; :obj:`None` where time plays no part."""
-        return self.encoder.steps_per_day
-
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters; the scaler stays as it is."""
         for module in (self.encoder, *self.blocks, self.final_norm, self.head):
@@ -225,23 +204,6 @@ class STMamba(nn.Module):
         blocks: Any = self.blocks
         losses = [block.get_aux_loss() for block in blocks]
         return torch.stack(losses).sum() if losses else torch.zeros(())
-
-    @staticmethod
-    def data_arguments(graph: TemporalGraph, protocol: Protocol) -> dict[str, Any]:
-        r"""Returns the arguments of the constructor that the data decide."""
-        return {
-            "in_channels": graph.x.size(-1),
-            "window": protocol.window,
-            "horizon": protocol.horizon,
-            "target_channels": protocol.target_channels,
-            "num_nodes": graph.num_nodes,
-            "steps_per_day": graph.steps_per_day,
-            "edge_dim": None if graph.edge_attr is None else graph.edge_attr.size(-1),
-        }
-
-    def config(self) -> dict[str, Any]:
-        r"""Returns the arguments of the constructor."""
-        return dict(self._arguments)
 
     def forward(
         self,

@@ -8,15 +8,14 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.nn.inits import reset
 
-from pyg_stmamba.data import Protocol, Scaler, TemporalGraph
-from pyg_stmamba.models.weekly_profile import WeeklyProfile
 from pyg_stmamba.models.window_encoder import Encoding, WindowEncoder
+from pyg_stmamba.models.window_forecaster import WindowForecaster
 from pyg_stmamba.nn import STMambaBlock, TransformerDecoder, TransformerEncoder
 
 DECODINGS = ("autoregressive", "one-shot")
 
 
-class TransformerForecaster(nn.Module):
+class TransformerForecaster(WindowForecaster):
     r"""Forecasts series on the nodes of a graph with the encoder and decoder of `"Attention Is All
     You Need" <https://arxiv.org/abs/1706.03762>`_: an operator over the nodes at each instant of
     the window, an encoder over the steps of each node, and a decoder over the steps ahead, whose
@@ -150,7 +149,7 @@ class TransformerForecaster(nn.Module):
         self.in_channels, self.window, self.horizon = in_channels, window, horizon
         self.target_channels = tuple(target_channels)
         self.decoding, self.teacher_forcing = decoding, teacher_forcing
-        self.window_encoder = WindowEncoder(
+        self.encoder = WindowEncoder(
             in_channels,
             d_model,
             horizon,
@@ -189,11 +188,11 @@ class TransformerForecaster(nn.Module):
             "use_gradient_checkpointing": use_gradient_checkpointing,
         }
         one_shot = decoding == "one-shot"
-        self.encoder = TransformerEncoder(
+        self.history_encoder = TransformerEncoder(
             d_model, num_layers=num_encoder_layers, att_type=att_type, **shared
         )
         num_targets = len(self.target_channels)
-        embedded = self.window_encoder.node_embedding is not None or steps_per_day is not None
+        embedded = self.encoder.node_embedding is not None or steps_per_day is not None
         self.decoder = TransformerDecoder(
             2 * num_targets,  # values and whether they are known
             num_targets,
@@ -205,52 +204,15 @@ class TransformerForecaster(nn.Module):
         )
         self._start_at_the_last_value()
 
-    @property
-    def scaler(self) -> Scaler:
-        r"""What brings values to zero mean and unit variance, and forecasts back."""
-        return self.window_encoder.scaler
-
-    @property
-    def weekly_profile(self) -> WeeklyProfile | None:
-        r"""What each node shows on average at each time of the week."""
-        return self.window_encoder.weekly_profile
-
-    @property
-    def num_nodes(self) -> int | None:
-        r"""The number of nodes of a fixed graph; :obj:`None` where any graph will do."""
-        return self.window_encoder.num_nodes
-
-    @property
-    def steps_per_day(self) -> int | None:
-        r"""The number of times of the day; :obj:`None` where time plays no part."""
-        return self.window_encoder.steps_per_day
-
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters; scaler and profile stay as they are."""
-        for module in (self.window_encoder, *self.blocks, self.encoder, self.decoder):
+        for module in (self.encoder, *self.blocks, self.history_encoder, self.decoder):
             reset(module)
         self._start_at_the_last_value()
 
     def get_aux_loss(self) -> Tensor:
         r"""The balancing losses of the experts in the last pass of training."""
-        return self.encoder.get_aux_loss() + self.decoder.get_aux_loss()
-
-    @staticmethod
-    def data_arguments(graph: TemporalGraph, protocol: Protocol) -> dict[str, Any]:
-        r"""Returns the arguments of the constructor that the data decide."""
-        return {
-            "in_channels": graph.x.size(-1),
-            "window": protocol.window,
-            "horizon": protocol.horizon,
-            "target_channels": protocol.target_channels,
-            "num_nodes": graph.num_nodes,
-            "steps_per_day": graph.steps_per_day,
-            "edge_dim": None if graph.edge_attr is None else graph.edge_attr.size(-1),
-        }
-
-    def config(self) -> dict[str, Any]:
-        r"""Returns the arguments of the constructor."""
-        return dict(self._arguments)
+        return self.history_encoder.get_aux_loss() + self.decoder.get_aux_loss()
 
     def forward(self, data: Data) -> Tensor:
         r"""Runs the forward pass.
@@ -260,7 +222,7 @@ class TransformerForecaster(nn.Module):
                 :obj:`teacher_forcing`.
         """
         self._check(data)
-        encoding = self.window_encoder(
+        encoding = self.encoder(
             data.x,
             data.get("x_mask"),
             data.get("time_of_day"),
@@ -271,7 +233,7 @@ class TransformerForecaster(nn.Module):
         h = encoding.h
         for block in self.blocks:
             h = block(h, data.edge_index, data.edge_attr, batch=data.get("batch"), nodes_first=True)
-        memory = self.encoder(h.flatten(0, -3))
+        memory = self.history_encoder(h.flatten(0, -3))
         ahead = self._features_of_steps_ahead(data, encoding)
         first, known = self._last_values(encoding)
         if self.decoding == "one-shot":
@@ -281,7 +243,7 @@ class TransformerForecaster(nn.Module):
         else:
             y = self._one_by_one(first, known, memory, ahead)
         y = y.unflatten(0, h.shape[:-2])
-        return self.window_encoder.to_units(y, encoding.statistics)
+        return self.encoder.to_units(y, encoding.statistics)
 
     def _start_at_the_last_value(self) -> None:
         # Changes that are drawn at random would add up over the horizon.
@@ -320,7 +282,7 @@ class TransformerForecaster(nn.Module):
         """All steps at once, each from the true values before it."""
         observed = data.get("y_mask")
         observed = torch.ones_like(data.y, dtype=torch.bool) if observed is None else observed
-        true = self.window_encoder.normalize(data.y, encoding.statistics)
+        true = self.encoder.normalize(data.y, encoding.statistics)
         true = true.masked_fill(~observed, 0.0).flatten(0, -3)
         value = torch.cat([first, true[:, :-1]], 1)
         known = torch.cat([known, observed.flatten(0, -3)[:, :-1].to(known)], 1)
@@ -349,7 +311,7 @@ class TransformerForecaster(nn.Module):
             )
         known = [
             embedding.expand(*shape, -1)
-            for embedding in self.window_encoder.embeddings(
+            for embedding in self.encoder.embeddings(
                 like, time_of_day, day_of_week, data.get("batch")
             )
         ]
@@ -369,5 +331,6 @@ class TransformerForecaster(nn.Module):
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.in_channels}, window={self.window}, "
-            f"horizon={self.horizon}, d_model={self.encoder.d_model}, decoding={self.decoding!r})"
+            f"horizon={self.horizon}, d_model={self.history_encoder.d_model}, "
+            f"decoding={self.decoding!r})"
         )
