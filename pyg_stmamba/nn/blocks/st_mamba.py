@@ -9,6 +9,8 @@ from torch_geometric.data import Data
 from pyg_stmamba.nn.auxiliary_loss import AuxiliaryLoss
 from pyg_stmamba.nn.blocks.adjacency import read_graph
 from pyg_stmamba.nn.blocks.pivot import pivot, unpivot
+from pyg_stmamba.nn.blocks.spatial_transformer import SpatialTransformer
+from pyg_stmamba.nn.blocks.temporal_transformer import TemporalTransformer
 from pyg_stmamba.nn.dropout import Dropout
 from pyg_stmamba.nn.spatial.resolver import spatial_resolver
 from pyg_stmamba.nn.spatial.spatial_operator import SpatialOperator
@@ -115,6 +117,15 @@ class STMambaBlock(AuxiliaryLoss):
         super().__init__()
         if norm not in ("post", "pre"):
             raise ValueError(f"unknown norm {norm!r}; choose 'post' or 'pre'")
+        for kind, operator, transformer, name in (
+            ("spatial", spatial, SpatialTransformer, "SpatialAttention or 'attention'"),
+            ("temporal", temporal, TemporalTransformer, "TemporalFactorized or 'factorized'"),
+        ):
+            if isinstance(operator, transformer):
+                raise ValueError(
+                    f"{kind}={operator!r} has residuals and layouts of its own and is no operator "
+                    f"of a block; take {name}"
+                )
         self.channels = channels
         self.edge_dim = edge_dim
         self.norm = norm

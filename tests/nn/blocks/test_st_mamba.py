@@ -10,9 +10,11 @@ from torch_geometric.nn import GATConv, GCNConv, Sequential
 from pyg_stmamba.nn import (
     SpatialAttention,
     SpatialGAT,
+    SpatialTransformer,
     STMambaBlock,
     TemporalAttention,
     TemporalMamba,
+    TemporalTransformer,
 )
 from tests.laws import close, same
 from tests.nn.oracles import mamba_mixer
@@ -349,6 +351,13 @@ def test_bad_masks_and_operators():
         block(x, EDGES, mask=torch.ones(5, 6))
     with pytest.raises(ValueError, match=r"keep the shape.*\[5, 6, 8\] into \[5, 6, 16\]"):
         STMambaBlock(8, spatial=SpatialGAT(8, 8, heads=2))(x, EDGES)
+
+
+def test_transformers_with_residuals_of_their_own_are_refused():
+    with pytest.raises(ValueError, match=r"spatial=SpatialTransformer.*take SpatialAttention"):
+        STMambaBlock(C, spatial=SpatialTransformer(C, 2))
+    with pytest.raises(ValueError, match=r"temporal=TemporalTransformer.*take TemporalFactorized"):
+        STMambaBlock(C, temporal=TemporalTransformer(C, 2, batch_first=True))
 
 
 def test_repr():
