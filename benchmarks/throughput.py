@@ -27,7 +27,7 @@ from pyg_stmamba.datasets import open_dataset
 from pyg_stmamba.models import STMamba
 from pyg_stmamba.training import masked_mae
 from pyg_stmamba.training.forecast_data import fit_scaler, windows_of
-from pyg_stmamba.training.forecast_module import parameter_groups
+from pyg_stmamba.training.run_module import parameter_groups
 
 SPATIAL = {"graph attention": "gat", "attention over nodes": "attention"}
 PRECISIONS = {"float32": False, "bfloat16": True}

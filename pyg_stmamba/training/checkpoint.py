@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pyg_stmamba.data import Protocol, TemporalGraph
 from pyg_stmamba.models import MODELS, Ensemble
+
+from .forecast_module import ForecastModule
 
 
 class Forecaster(NamedTuple):
@@ -34,7 +36,7 @@ def describe(model: nn.Module, graph: TemporalGraph, protocol: Protocol) -> dict
     return {
         "class": type(model).__name__,
         # A model that was given modules as arguments cannot be written as plain values.
-        "arguments": arguments if arguments is not None and _is_plain(arguments) else None,
+        "arguments": arguments if arguments is not None and is_plain(arguments) else None,
         "protocol": protocol._asdict(),
         "facts": {
             "node_ids": list(graph.node_id),
@@ -56,6 +58,24 @@ def load_forecaster(path: str | Path, model: nn.Module | None = None) -> Forecas
             that this package does not know and for models that were built from modules.
             (default: :obj:`None`)
     """
+    description, weights = read_checkpoint(path, ForecastModule.kind)
+    if model is None:
+        model = _build(description, Path(path))
+    model.load_state_dict(weights)
+    return Forecaster(model.eval(), Protocol(**description["protocol"]), description["facts"])
+
+
+def read_checkpoint(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    r"""Reads the description and the weights of a model; nothing but tensors and plain values.
+
+    Args:
+        path (str or Path): A checkpoint, or the folder of a run, which means its best one.
+        kind (str): What it must hold, as in :obj:`"forecaster"`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds something else.
+    """
     path = Path(path)
     if path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
@@ -63,19 +83,16 @@ def load_forecaster(path: str | Path, model: nn.Module | None = None) -> Forecas
         raise FileNotFoundError(f"{path} does not exist: no checkpoint to load")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        description = checkpoint["forecaster"]
+        description = checkpoint[kind]
     except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is not a checkpoint of a forecaster: {error}") from error
-    if model is None:
-        model = _build(description, path)
+        raise ValueError(f"{path} is not a checkpoint of a {kind}: {error}") from error
     prefix = "model."
-    state = {
+    weights = {
         name.removeprefix(prefix): value
         for name, value in checkpoint["state_dict"].items()
         if name.startswith(prefix)
     }
-    model.load_state_dict(state)
-    return Forecaster(model.eval(), Protocol(**description["protocol"]), description["facts"])
+    return description, weights
 
 
 def load_ensemble(paths: Sequence[str | Path]) -> Forecaster:
@@ -164,9 +181,10 @@ def _build(description: Mapping[str, Any], path: Path) -> nn.Module:
     return classes[name](**description["arguments"])
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
+    r"""Returns whether a value can be written into a checkpoint and read back safely."""
     if isinstance(value, dict):
-        return all(_is_plain(item) for item in value.values())
+        return all(is_plain(item) for item in value.values())
     if isinstance(value, list | tuple):
-        return all(_is_plain(item) for item in value)
+        return all(is_plain(item) for item in value)
     return value is None or isinstance(value, bool | int | float | str)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from pyg_stmamba.nn.losses import masked_mae
 
-from .forecast_module import parameter_groups
+from .run_module import parameter_groups
 
 
 class Cost(NamedTuple):

@@ -1,30 +1,26 @@
 from __future__ import annotations
 
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch import Callback
 from torch import nn
 
 from pyg_stmamba.data import Protocol, TemporalGraph
 from pyg_stmamba.models import MODELS
-from pyg_stmamba.ops.backend import implementations
 
-from .averaging import warm_ema
 from .checkpoint import describe, load_forecaster
 from .device import check_devices, describe_device
 from .evaluate import evaluate
 from .forecast_data import ForecastData, fit_profile, fit_scaler, fit_spectral_time
-from .forecast_module import ForecastModule, Row
-from .run_folder import RunFolder, WholeCheckpoints, versions
-from .run_recorder import RunProgress, RunRecorder
+from .forecast_module import ForecastModule
+from .run import all_gpus, kernels_on, plain_option, seconds_of, train_in_folder
+from .run_folder import RunFolder, versions
+from .run_module import Row
 from .schedule import Schedule
 
 
@@ -149,8 +145,6 @@ def fit(
         if name not in ("model", "graph", "protocol", "out", "callbacks", "config", "resume")
     }
     check_devices(accelerator, devices)
-    if max_epochs < 1:
-        raise ValueError(f"max_epochs={max_epochs} must be at least 1")
     max_seconds = seconds_of(max_time)
     data = ForecastData(graph, protocol, batch_size, seed, num_workers)
     fit_scaler(model, data.windows["train"], protocol)
@@ -167,53 +161,28 @@ def fit(
         protocol,
         loss,
     )
-    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    with ExitStack() as stack, torch.random.fork_rng(devices=gpus):
-        if out is None:
-            out_path = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        else:
-            out_path = Path(out)
-        folder = RunFolder(out_path)
-        checkpoint = _checkpoint_to_resume(folder, resume)
-        averaging = []
-        if ema_decay is not None:
-            # Buffers are no weights: features that are drawn anew must not be averaged.
-            averaging = [WeightAveraging(use_buffers=False, multi_avg_fn=warm_ema(ema_decay))]
-        with _quiet_lightning():
-            trainer = Trainer(
-                accelerator=accelerator,
-                devices=devices,
-                precision=precision,  # type: ignore[arg-type]
-                max_epochs=max_epochs,
-                min_epochs=0,
-                gradient_clip_val=gradient_clip,
-                callbacks=[
-                    *averaging,
-                    RunRecorder(folder, patience, max_seconds),
-                    *([RunProgress()] if progress else []),
-                    *callbacks,
-                ],
-                plugins=[WholeCheckpoints()],
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                num_sanity_val_steps=0,
-                use_distributed_sampler=False,
-                inference_mode=False,
-            )
-            if trainer.is_global_zero:
-                folder.write_config(config or _configuration(model, graph, protocol, options))
-                folder.write_versions()
-            _train(trainer, module, data, checkpoint)
+    with ExitStack() as stack, torch.random.fork_rng(devices=all_gpus()):
+        folder = RunFolder(
+            stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out
+        )
+        trainer = train_in_folder(
+            module,
+            data,
+            folder,
+            config or _configuration(model, graph, protocol, options),
+            max_epochs=max_epochs,
+            patience=patience,
+            gradient_clip=gradient_clip,
+            ema_decay=ema_decay,
+            precision=precision,
+            accelerator=accelerator,
+            devices=devices,
+            resume=resume,
+            progress=progress,
+            callbacks=callbacks,
+        )
         device = trainer.strategy.root_device
-        best = trainer.strategy.broadcast(folder.best)
-        if module.best_epoch() is None:
-            raise ValueError(
-                "training diverged: the validation error was never finite. Try a lower "
-                "learning_rate or a smaller gradient_clip"
-            )
-        load_forecaster(best, model)
+        load_forecaster(trainer.strategy.broadcast(folder.best), model)
         metrics: dict[str, Any] = {}
         if trainer.is_global_zero:
             evaluation = evaluate(
@@ -232,7 +201,7 @@ def fit(
                 "epochs": len(module.history),
                 "seconds": sum(row["seconds"] for row in module.history),
                 "device": describe_device(device, trainer.world_size),
-                "kernels": _kernels(device),
+                "kernels": kernels_on(device),
                 "windows": evaluation.windows,
                 "seed": seed,
                 "versions": versions(),
@@ -244,48 +213,6 @@ def fit(
     return RunResult(model, metrics, module.history, None if out is None else folder.path)
 
 
-def seconds_of(max_time: str | float | None) -> float | None:
-    r"""Reads a time: a number of minutes, or :obj:`"HH:MM:SS"`.
-
-    Args:
-        max_time (str or float, optional): The time.
-    """
-    if max_time is None:
-        return None
-    try:
-        parts = [float(part) for part in str(max_time).split(":")]
-    except ValueError:
-        parts = []
-    if len(parts) not in (1, 3) or any(part < 0 for part in parts) or not sum(parts):
-        raise ValueError(f"max_time={max_time!r} must be minutes, as in 90, or 'HH:MM:SS'")
-    if len(parts) == 1:
-        return 60 * parts[0]
-    hours, minutes, seconds = parts
-    return 3600 * hours + 60 * minutes + seconds
-
-
-def _checkpoint_to_resume(folder: RunFolder, resume: bool) -> Path | None:
-    if resume:
-        # A run that was killed in its first epoch has nothing to go on with but its options.
-        return folder.last if folder.last.exists() else None
-    if folder.last.exists() or folder.best.exists() or folder.metrics.exists():
-        raise ValueError(f"{folder.path} holds a run already; resume it, or choose another folder")
-    return None
-
-
-def _train(
-    trainer: Trainer, module: ForecastModule, data: ForecastData, checkpoint: Path | None
-) -> None:
-    module.train()
-    try:
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as error:
-        # Lightning turns Ctrl-C into an exit.
-        if not trainer.interrupted or trainer.received_sigterm:
-            raise
-        raise KeyboardInterrupt from error
-
-
 def _configuration(
     model: nn.Module, graph: TemporalGraph, protocol: Protocol, options: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -293,47 +220,8 @@ def _configuration(
     any_model: Any = model
     described = any_model.config() if hasattr(model, "config") else {}
     of_data = any_model.data_arguments(graph, protocol) if hasattr(model, "data_arguments") else {}
-    own = {name: _plain(value) for name, value in described.items() if name not in of_data}
+    own = {name: plain_option(value) for name, value in described.items() if name not in of_data}
     return {
         "model": {"name": names.get(type(model), type(model).__name__), **own},
-        **{name: _plain(value) for name, value in options.items()},
+        **{name: plain_option(value) for name, value in options.items()},
     }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
-
-
-def _kernels(device: torch.device) -> dict[str, str]:
-    chosen: dict[str, str] = {}
-    for line in implementations():
-        if line.available and line.device == device.type:
-            chosen.setdefault(line.op, line.name)
-    return chosen
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    loggers = [
-        logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")
-    ]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            for message in (
-                ".*does not have many workers",
-                ".*in eval mode at the start of training",
-                ".*srun.*command is available",
-            ):
-                warnings.filterwarnings("ignore", message=message)
-            for category in (FutureWarning, DeprecationWarning):
-                # Lightning's own use of torch, nothing that a user could change.
-                warnings.filterwarnings("ignore", category=category, module=r"lightning\.")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels):
-            logger.setLevel(level)

@@ -16,13 +16,13 @@ from pyg_stmamba.data.series_data import SeriesData
 from pyg_stmamba.models.imputer import Imputer
 
 from .averaging import warm_ema
-from .fit import seconds_of
 from .forecast_data import random_seed
-from .forecast_module import Row, parameter_groups
 from .hiding import Hiding
 from .imputation_split import ImputationSplit, starts_within
 from .impute import device_of
 from .metrics import masked_mae
+from .run import seconds_of
+from .run_module import Row, parameter_groups
 from .schedule import Progress, Schedule
 
 

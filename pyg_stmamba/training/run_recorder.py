@@ -119,8 +119,8 @@ class RunProgress(Callback):
         current = min(len(history) + 1, trainer.max_epochs or 0)
         bar.set_description(f"epoch {current}/{trainer.max_epochs}", refresh=False)
         if history:
-            best = pl_module.best_epoch()
-            text = f"train {history[-1]['train_loss']:.4g}, val {history[-1]['val_mae']:.4g}"
+            best, error = pl_module.best_epoch(), pl_module.monitor
+            text = f"train {history[-1]['train_loss']:.4g}, val {history[-1][error]:.4g}"
             if best is not None:
-                text += f", best {history[best - 1]['val_mae']:.4g} (epoch {best})"
+                text += f", best {history[best - 1][error]:.4g} (epoch {best})"
             bar.set_postfix_str(text, refresh=False)

@@ -11,11 +11,11 @@ class Progress(NamedTuple):
 
     Args:
         fraction (float): Part of the budget that is used, in :math:`[0, 1]`.
-        val_maes (Sequence[float]): Validation errors of the finished epochs.
+        val_errors (Sequence[float]): Validation errors of the finished epochs.
     """
 
     fraction: float
-    val_maes: Sequence[float]
+    val_errors: Sequence[float]
 
 
 class Schedule(NamedTuple):
@@ -67,13 +67,13 @@ def _constant(schedule: Schedule, progress: Progress) -> float:
 
 
 def _multistep(schedule: Schedule, progress: Progress) -> float:
-    passed = sum(len(progress.val_maes) >= milestone for milestone in schedule.milestones)
+    passed = sum(len(progress.val_errors) >= milestone for milestone in schedule.milestones)
     return schedule.decay**passed
 
 
 def _plateau(schedule: Schedule, progress: Progress) -> float:
     best, waited, decays = math.inf, 0, 0
-    for error in progress.val_maes:
+    for error in progress.val_errors:
         if error < best:
             best, waited = error, 0
         else:

@@ -10,8 +10,8 @@ from lightning.pytorch import Callback
 from pyg_stmamba.models.weekly_profile import WeeklyProfile
 from pyg_stmamba.nn import PerformerAttention
 from pyg_stmamba.training import evaluate, fit, load_forecaster
-from pyg_stmamba.training.fit import seconds_of
 from pyg_stmamba.training.forecast_data import windows_of
+from pyg_stmamba.training.run import seconds_of
 
 OPTIONS = {"max_epochs": 4, "batch_size": 16, "progress": False, "baselines": False}
 
@@ -354,7 +354,7 @@ class Clock:
 
 
 def test_time_ends_a_run_within_an_epoch(graph, protocol, make_model, tmp_path, monkeypatch):
-    monkeypatch.setattr("pyg_stmamba.training.forecast_module.time.monotonic", Clock())
+    monkeypatch.setattr("pyg_stmamba.training.run_module.time.monotonic", Clock())
     options = {**OPTIONS, "max_epochs": 1000, "out": tmp_path, "patience": None}
     result = fit(make_model(graph), graph, protocol, max_time="00:00:25", **options)
     seconds = result.metrics["seconds"]

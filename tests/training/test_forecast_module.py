@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pyg_stmamba.training import ForecastData, ForecastModule
-from pyg_stmamba.training.forecast_module import parameter_groups
+from pyg_stmamba.training.run_module import parameter_groups
 
 
 class Biased(nn.Module):
