@@ -21,6 +21,7 @@ from pyg_stmamba.nn import (
     TemporalMamba,
     TemporalPerformer,
 )
+from pyg_stmamba.nn.spatial.interaction import SpatialInteraction
 from tests import laws
 
 C, D = 8, 3
@@ -59,6 +60,9 @@ SPATIAL: dict[str, Case] = {
     "gat, largest edges": (lambda: SpatialGAT(C, 4, heads=2, edge_dim=D, fill_value="max"), True),
     "attention": (lambda: SpatialAttention(C, heads=2), False),
     "attention to neighbors": (lambda: SpatialAttention(C, 2, neighbors_only=True), False),
+    "interaction": (lambda: SpatialInteraction(C), False),
+    "interaction with edges": (lambda: SpatialInteraction(C, D), True),
+    "interaction, deep": (lambda: SpatialInteraction(C, D, num_layers=2, norm=True), True),
     "snapshot gcn": (lambda: Snapshot(GCNConv(C, C)), False),
     "snapshot sage": (lambda: Snapshot(SAGEConv(C, C)), False),
     "snapshot transformer": (lambda: Snapshot(TransformerConv(C, 4, 2, edge_dim=D)), True),
@@ -72,6 +76,10 @@ BLOCKS: dict[str, Case] = {
         False,
     ),
     "gatv2, mamba": (lambda: STMambaBlock(C, num_heads=2, spatial="gatv2", edge_dim=D), True),
+    "interaction, mamba, pre": (
+        lambda: STMambaBlock(C, spatial="interaction", edge_dim=D, norm="pre"),
+        True,
+    ),
     "attention, mamba, pre": (
         lambda: STMambaBlock(C, num_heads=2, spatial="attention", norm="pre"),
         False,

@@ -4,6 +4,11 @@ from .baselines import HistoricalAverage, LastValue, LinearAutoregression
 from .ensemble import Ensemble
 from .imputation_baselines import LinearInterpolation, MeanImputation, NearestStations
 from .imputer import Imputer
+from .mesh_graph_net import MeshGraphNet
+from .mesh_model import MeshModel
+from .mesh_models import MESH_MODELS
+from .mesh_persistence import MeshPersistence
+from .mesh_simulator import MeshSimulator
 from .performer_forecaster import PerformerForecaster
 from .performer_imputer import PerformerImputer
 from .space_time_transformer import SpaceTimeTransformer
@@ -18,6 +23,7 @@ MODELS: dict[str, type[Module]] = {
 }
 
 __all__ = [
+    "MESH_MODELS",
     "MODELS",
     "Ensemble",
     "HistoricalAverage",
@@ -26,6 +32,10 @@ __all__ = [
     "LinearAutoregression",
     "LinearInterpolation",
     "MeanImputation",
+    "MeshGraphNet",
+    "MeshModel",
+    "MeshPersistence",
+    "MeshSimulator",
     "NearestStations",
     "PerformerForecaster",
     "PerformerImputer",

@@ -12,6 +12,7 @@ from pyg_stmamba.models.readout import Readout
 from pyg_stmamba.models.window_encoder import Encoding, WindowEncoder
 from pyg_stmamba.models.window_forecaster import WindowForecaster
 from pyg_stmamba.nn import SpatialOperator, STMambaBlock, TemporalOperator, redraw_when_due
+from pyg_stmamba.nn.spatial import WITH_EDGE_FEATURES
 
 
 class STMamba(WindowForecaster):
@@ -173,7 +174,7 @@ class STMamba(WindowForecaster):
                 spatial=_of_layer(spatial, layer),
                 temporal=_of_layer(temporal, layer),
                 # The attention among nodes has no place for edge features.
-                edge_dim=edge_dim if _of_layer(spatial, layer) in ("gat", "gatv2") else None,
+                edge_dim=edge_dim if _of_layer(spatial, layer) in WITH_EDGE_FEATURES else None,
                 norm=norm,
                 feed_forward=feed_forward,
                 num_experts=num_experts,

@@ -11,6 +11,7 @@ from torch_geometric.nn.inits import reset
 from pyg_stmamba.models.window_encoder import Encoding, WindowEncoder
 from pyg_stmamba.models.window_forecaster import WindowForecaster
 from pyg_stmamba.nn import STMambaBlock, TransformerDecoder, TransformerEncoder
+from pyg_stmamba.nn.spatial import WITH_EDGE_FEATURES
 
 DECODINGS = ("autoregressive", "one-shot")
 
@@ -168,7 +169,7 @@ class TransformerForecaster(WindowForecaster):
                 dropout=dropout,
                 spatial=spatial,
                 temporal=None,
-                edge_dim=edge_dim if spatial in ("gat", "gatv2") else None,
+                edge_dim=edge_dim if spatial in WITH_EDGE_FEATURES else None,
                 norm="pre",
             )
             for _ in range(num_spatial_layers if spatial is not None else 0)

@@ -56,7 +56,13 @@ from pyg_stmamba.nn.spacetime import (
     localize,
     reverse_localize,
 )
-from pyg_stmamba.nn.spatial import Snapshot, SpatialAttention, SpatialGAT, SpatialOperator
+from pyg_stmamba.nn.spatial import (
+    Snapshot,
+    SpatialAttention,
+    SpatialGAT,
+    SpatialInteraction,
+    SpatialOperator,
+)
 from pyg_stmamba.nn.temporal import (
     TemporalAttention,
     TemporalFactorized,
@@ -129,6 +135,7 @@ __all__ = [
     "Snapshot",
     "SpatialAttention",
     "SpatialGAT",
+    "SpatialInteraction",
     "SpatialOperator",
     "SpatialTransformer",
     "SpectralTimeEmbedding",

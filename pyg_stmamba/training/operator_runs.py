@@ -10,13 +10,13 @@ import torch
 from tqdm import tqdm
 
 from pyg_stmamba.data import Protocol, TemporalGraph
+from pyg_stmamba.data.in_processes import in_processes
 from pyg_stmamba.data.whole_file import written_whole
 from pyg_stmamba.models import STMamba
 
 from .cost import training_step
 from .fit import fit
 from .forecast_data import windows_of
-from .in_processes import in_processes
 from .run_folder import RunFolder
 
 # With equal time no number of epochs ends a training.

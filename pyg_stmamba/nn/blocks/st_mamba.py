@@ -55,9 +55,10 @@ class STMambaBlock(AuxiliaryLoss):
         dropout (float, optional): Dropout probability of what a phase adds.
             (default: :obj:`0.1`)
         spatial (str or torch.nn.Module, optional): The spatial operator, :obj:`"gat"`,
-            :obj:`"gatv2"`, :obj:`"attention"` (among all nodes), :obj:`"dot"` (dot product among
-            neighbours), an instance of :class:`SpatialOperator` or of a PyG convolution;
-            :obj:`None` leaves the phase out. (default: :obj:`"gat"`)
+            :obj:`"gatv2"`, :obj:`"interaction"` (messages as in MeshGraphNets),
+            :obj:`"attention"` (among all nodes), :obj:`"dot"` (dot product among neighbours), an
+            instance of :class:`SpatialOperator` or of a PyG convolution; :obj:`None` leaves the
+            phase out. (default: :obj:`"gat"`)
         temporal (str or torch.nn.Module, optional): The temporal operator, :obj:`"mamba"`,
             :obj:`"performer"`, :obj:`"attention"`, :obj:`"frequency"` (not causal),
             :obj:`"factorized"` (a whole transformer layer) or an instance of

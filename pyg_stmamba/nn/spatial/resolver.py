@@ -7,7 +7,11 @@ from torch_geometric.nn import GATv2Conv, MessagePassing
 
 from pyg_stmamba.nn.spatial.attention import SpatialAttention
 from pyg_stmamba.nn.spatial.gat import SpatialGAT
+from pyg_stmamba.nn.spatial.interaction import SpatialInteraction
 from pyg_stmamba.nn.spatial.snapshot import Snapshot
+
+# The operators that use the features of edges.
+WITH_EDGE_FEATURES = ("gat", "gatv2", "interaction")
 
 
 class _Options(NamedTuple):
@@ -55,11 +59,15 @@ def _gatv2(o: _Options) -> nn.Module:
     return Snapshot(conv)
 
 
+def _interaction(o: _Options) -> nn.Module:
+    return SpatialInteraction(o.channels, o.edge_dim)
+
+
 def _without_edge_features(name: str, o: _Options) -> None:
     if o.edge_dim is not None:
         raise ValueError(
             f"the spatial operator {name!r} uses no edge features, got edge_dim={o.edge_dim}; "
-            f"choose 'gat' or 'gatv2', or leave edge_dim at None"
+            f"choose one of {WITH_EDGE_FEATURES}, or leave edge_dim at None"
         )
 
 
@@ -78,6 +86,7 @@ SPATIAL_OPERATORS = {
     "gatv2": _gatv2,
     "attention": _attention,
     "dot": _dot,
+    "interaction": _interaction,
 }
 
 
@@ -97,8 +106,9 @@ def spatial_resolver(
 
     Args:
         query (str or torch.nn.Module, optional): :obj:`"gat"`, :obj:`"gatv2"`,
-            :obj:`"attention"` (among all nodes), :obj:`"dot"` (among neighbours), or an instance
-            that follows :class:`SpatialOperator`.
+            :obj:`"attention"` (among all nodes), :obj:`"dot"` (among neighbours),
+            :obj:`"interaction"` (messages that see both ends), or an instance that follows
+            :class:`SpatialOperator`.
         channels (int): Size of each sample, in and out.
         heads (int, optional): Number of heads. (default: :obj:`4`)
         concat (bool, optional): Whether heads are concatenated or averaged.

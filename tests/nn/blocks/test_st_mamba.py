@@ -109,7 +109,7 @@ def test_weighted_matrix():
     close(block(x, adj), block(x, 2 * adj), 0.0)
 
 
-@pytest.mark.parametrize("spatial", ["gat", "gatv2", "attention", "dot"])
+@pytest.mark.parametrize("spatial", ["gat", "gatv2", "attention", "dot", "interaction"])
 def test_data_and_batch(spatial):
     block = randomized(spatial=spatial)
     graphs = []

@@ -3,6 +3,8 @@ from torch_geometric.nn import GATv2Conv, GCNConv
 
 from pyg_stmamba.nn import Snapshot, SpatialAttention, SpatialGAT
 from pyg_stmamba.nn.spatial import spatial_resolver
+from pyg_stmamba.nn.spatial.interaction import SpatialInteraction
+from pyg_stmamba.nn.spatial.resolver import SPATIAL_OPERATORS, WITH_EDGE_FEATURES
 
 
 def test_names():
@@ -24,6 +26,20 @@ def test_names():
         assert isinstance(op, SpatialAttention)
         assert (op.heads, op.neighbors_only) == (2, neighbors_only)
 
+    op = spatial_resolver("interaction", 6, heads=4, edge_dim=3)
+    assert isinstance(op, SpatialInteraction)
+    assert (op.channels, op.edge_dim) == (6, 3)
+    assert spatial_resolver("interaction", 6).edge_dim is None
+
+
+def test_which_names_use_edge_features():
+    for name in SPATIAL_OPERATORS:
+        if name in WITH_EDGE_FEATURES:
+            assert spatial_resolver(name, 8, edge_dim=2) is not None
+        else:
+            with pytest.raises(ValueError, match=r"\('gat', 'gatv2', 'interaction'\)"):
+                spatial_resolver(name, 8, edge_dim=2)
+
 
 def test_instances_pass_and_convolutions_are_wrapped():
     op = SpatialGAT(4, 4)
@@ -36,7 +52,9 @@ def test_instances_pass_and_convolutions_are_wrapped():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"'gcn'.*'attention', 'dot', 'gat', 'gatv2'"):
+    with pytest.raises(
+        ValueError, match=r"'gcn'.*'attention', 'dot', 'gat', 'gatv2', 'interaction'"
+    ):
         spatial_resolver("gcn", 4)
     for name in ("gat", "gatv2", "attention", "dot"):
         with pytest.raises(ValueError, match=r"channels \(6\).*heads \(4\)"):

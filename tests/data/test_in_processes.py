@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from pyg_stmamba.training.in_processes import in_processes
+from pyg_stmamba.data.in_processes import in_processes
 
 
 @pytest.mark.slow
@@ -39,7 +39,7 @@ def test_so_many_run_at_the_same_time(monkeypatch, workers):
             self.Process = Process
 
     monkeypatch.setattr(multiprocessing, "get_context", Context)
-    monkeypatch.setattr("pyg_stmamba.training.in_processes.wait", lambda waiting: waiting[:1])
+    monkeypatch.setattr("pyg_stmamba.data.in_processes.wait", lambda waiting: waiting[:1])
     assert list(in_processes(print, [(code,) for code in (5, 0, 7)], workers)) == [
         *((0, 5), (1, 0), (2, 7)),
     ]

@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch_geometric.data import Batch
+
+from pyg_stmamba.data.mesh.frame_statistics import frame_statistics
+from pyg_stmamba.models.mesh_model import MeshModel
+from tests.laws import close, same
+
+
+class LinearOnMesh(MeshModel):
+    """The smallest model: what it forecasts is linear in the features of a node."""
+
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        self._arguments = arguments
+        self.linear = nn.Linear(self.node_channels, self.state_channels + self.output_channels)
+        self.seen = None
+
+    def _forecast(self, nodes, edges, x, data, state):
+        self.seen = nodes, edges
+        count = 0 if state is None else state
+        return self.linear(nodes), count + x.size(1)
+
+
+@pytest.fixture
+def model(mesh_windows, mesh_arguments):
+    return LinearOnMesh(**mesh_arguments).fit(frame_statistics(mesh_windows))
+
+
+@pytest.fixture
+def batch(mesh_windows):
+    return Batch.from_data_list([mesh_windows[1], mesh_windows[9]])
+
+
+def test_scalers_are_those_of_the_training_frames(model, mesh_windows):
+    states, changes, outputs, edges = [], [], [], []
+    for number, trajectory in enumerate(mesh_windows.trajectories):
+        velocity = np.asarray(trajectory.fields["velocity"], dtype=np.float32)
+        predicted = mesh_windows.graph(number).predicted.numpy()
+        states.append(velocity[:-1].reshape(-1, 2))
+        changes.append(np.diff(velocity, axis=0)[:, predicted].reshape(-1, 2))
+        outputs.append(trajectory.fields["pressure"][1:].reshape(-1, 1))
+        edges.append(mesh_windows.graph(number).edge_attr)
+    for scaler, values in (
+        (model.state_scaler, states),
+        (model.output_scaler, outputs),
+        (model.edge_scaler, edges),
+    ):
+        values = np.concatenate(values)
+        np.testing.assert_allclose(scaler.mean, values.mean(0), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(scaler.std, values.std(0), rtol=1e-4)
+    rms = np.sqrt(np.square(np.concatenate(changes), dtype=np.float64).mean(0))
+    np.testing.assert_allclose(model.change_scaler.std, rms, rtol=1e-4)
+    assert (model.change_scaler.mean == 0).all()
+    np.testing.assert_allclose(model.condition_scaler.mean, [1.0])
+    np.testing.assert_allclose(model.condition_scaler.std, [0.5])
+
+
+def test_nodes_show_state_type_conditions_and_static_fields(model, batch):
+    assert model.node_channels == 2 + 7 + 1 + 1
+    model(batch)
+    nodes, edges = model.seen
+    assert nodes.shape == (24 + 17, 6, 11)
+    close(nodes[..., :2], (batch.x - model.state_scaler.mean) / model.state_scaler.std, 1e-6)
+    assert torch.equal(nodes[..., 2:9].argmax(-1), batch.node_type[:, None].expand(-1, 6))
+    assert (nodes[..., 2:9].sum(-1) == 1).all()
+    close(nodes[:24, :, 9], torch.full((24, 6), -1.0), 1e-6)
+    close(nodes[24:, :, 9], torch.full((17, 6), 1.0), 1e-6)
+    position = (batch.static - model.static_scaler.mean) / model.static_scaler.std
+    close(nodes[..., 10:], position[:, None].expand(-1, 6, -1), 1e-6)
+    close(edges, (batch.edge_attr - model.edge_scaler.mean) / model.edge_scaler.std, 1e-6)
+
+
+def test_forecasts_are_in_original_units(model, batch):
+    y, z = model(batch), model.linear(model.seen[0])
+    change = z[..., :2] * model.change_scaler.std
+    predicted = batch.predicted
+    close(y[predicted][..., :2], (batch.x + change)[predicted], 1e-6)
+    same(y[~predicted][..., :2], batch.x[~predicted])
+    assert 0 < predicted.sum() < len(predicted)
+    close(y[..., 2:], z[..., 2:] * model.output_scaler.std + model.output_scaler.mean, 1e-5)
+
+
+def test_loss_is_the_mean_square_in_scaled_units(model, batch):
+    z = model.linear(model.seen[0]) if model(batch) is not None else None
+    of_state = (z[..., :2] - (batch.y[..., :2] - batch.x) / model.change_scaler.std).square()
+    of_output = (z[..., 2:] - model.output_scaler(batch.y[..., 2:])).square()
+    for skip in (0, 2):
+        parts = [
+            *of_state[batch.predicted][:, skip:].flatten(0, 1).mean(0),
+            of_output[:, skip:].mean(),
+        ]
+        close(model.loss(batch, skip), torch.stack(parts).mean(), 1e-5)
+        weighted = (parts[0] + parts[1] + 3 * parts[2]) / 5
+        close(model.loss(batch, skip, {"pressure": 3.0}), weighted, 1e-5)
+    nothing = model.loss(batch, weights={"velocity": 0.0})
+    close(nothing, of_output.mean(), 1e-5)
+
+
+def test_loss_of_the_truth_is_zero(model, batch):
+    class Knows(MeshModel):
+        def _forecast(self, nodes, edges, x, data, state):
+            change = self.change_scaler(data.y[..., :2] - x)
+            return torch.cat([change, self.output_scaler(data.y[..., 2:])], -1), None
+
+    knows = Knows(**model.config())
+    knows.load_state_dict({k: v for k, v in model.state_dict().items() if "linear" not in k})
+    assert knows.loss(batch) == 0
+    y = knows(batch)
+    close(y[batch.predicted], batch.y[batch.predicted], 1e-5)
+
+
+def test_loss_ignores_the_state_where_it_is_given(model, batch):
+    before = model.loss(batch)
+    batch.y = batch.y.clone()
+    batch.y[~batch.predicted, :, :2] += 5.0
+    same(model.loss(batch), before)
+    batch.y[~batch.predicted, :, 2:] += 5.0
+    assert model.loss(batch) != before
+
+
+def test_step_is_a_prefill_of_one_frame(model, batch):
+    whole, frames = model.prefill(batch.x, batch)
+    assert frames == 6
+    state = None
+    for t in range(6):
+        y, state = model.step(batch.x[:, t], batch, state)
+        close(y, whole[:, t], 1e-6)
+    assert state == 6
+    same(model(batch), whole)
+
+
+def test_without_outputs_conditions_and_static_fields(mesh_windows, batch):
+    model = LinearOnMesh(state={"velocity": 2}, outputs={}, node_types=["a"] * 7, edge_channels=3)
+    assert model.output_scaler is model.condition_scaler is model.static_scaler is None
+    assert (model.output_channels, model.node_channels) == (0, 9)
+    batch.y = batch.y[..., :2]
+    del batch.static
+    assert model(batch).shape == (41, 6, 2)
+    assert model.loss(batch).isfinite()
+
+
+def test_protocol_gives_the_arguments(mesh_arguments, mesh_windows):
+    from pyg_stmamba.data.mesh.mesh_protocol import MeshProtocol
+
+    protocol = MeshProtocol(conditions=("viscosity",), static=("distance",))
+    assert protocol.model_arguments(mesh_windows.trajectories[0]) == mesh_arguments
+
+
+def test_errors(model, batch, mesh_arguments):
+    with pytest.raises(ValueError, match="at least one field"):
+        LinearOnMesh(**mesh_arguments | {"state": {}})
+    with pytest.raises(ValueError, match=r"frames \[N, H, 2\] of velocity.*\[41, 6, 3\]"):
+        model.prefill(batch.y, batch)
+    with pytest.raises(ValueError, match=r"skip=6 must leave a frame of the 6"):
+        model.loss(batch, skip=6)
+    with pytest.raises(ValueError, match=r"no field 'density'.*velocity, pressure"):
+        model.loss(batch, weights={"density": 1.0})
+    for name, given in (("edge_attr", r"\[\d+, 2\]"), ("conditions", r"\[2, 0\]")):
+        other = batch.clone()
+        other[name] = other[name][:, :-1]
+        with pytest.raises(ValueError, match=rf"\d {name}.*got {given}"):
+            model(other)
+    other = batch.clone()
+    del other.static
+    with pytest.raises(ValueError, match=r"1 static.*got None"):
+        model(other)
+    batch.node_type = batch.node_type + 3
+    with pytest.raises(ValueError, match=r"node type 9 is unknown.*0 to 6 \(normal, .*wall\)"):
+        model(batch)
