@@ -13,7 +13,7 @@ extras = {
         "matplotlib>=3.8",
         "h5py>=3.10",
     ],
-    "mesh": ["meshio>=5.3"],
+    "mesh": ["pyvista>=0.44", "h5py>=3.10"],
     "cuda": ["mamba-ssm>=2.2", "causal-conv1d>=1.4"],
     "scatter": ["torch-scatter>=2.1"],
     "test": [
@@ -26,6 +26,9 @@ extras = {
         "setuptools",  # performer-pytorch imports distutils
         "x-transformers>=2.31",
         "pandas>=2",
+        "meshio>=5.3",
+        "scikit-fem>=10",
+        "tfrecord>=1.14.6",
         'triton>=3.3; sys_platform == "linux"',
     ],
     "dev": ["ruff", "mypy", "import-linter", "pre-commit"],

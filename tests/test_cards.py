@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pyg_stmamba.datasets import DATASETS
+from pyg_stmamba.datasets import DATASETS, MESH_DATASETS
 from pyg_stmamba.datasets.restricted_pickle import load_pickle
 
 CARDS = Path(__file__).parents[1] / "datasets"
@@ -43,7 +43,7 @@ def make(name, root):
     return DATASETS[name](root)
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", [*DATASETS, *MESH_DATASETS])
 def test_every_data_set_has_a_card(name):
     assert any(f"`{name}`" in card(folder) for folder in FOLDERS)
 

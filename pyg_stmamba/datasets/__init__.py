@@ -6,6 +6,8 @@ from typing import Any
 from torch_geometric.data import InMemoryDataset
 
 from pyg_stmamba.datasets.aqi36 import AQI36
+from pyg_stmamba.datasets.cylinder_flow import CylinderFlow
+from pyg_stmamba.datasets.deep_mind_flow import DeepMindFlow
 from pyg_stmamba.datasets.freeway_traffic import FreewayTraffic
 from pyg_stmamba.datasets.largest import LargeST
 from pyg_stmamba.datasets.metr_la import METRLA
@@ -31,6 +33,14 @@ DATASETS: dict[str, Callable[..., InMemoryDataset]] = {
 }
 
 
+# Simulations on meshes, opened by root and split.
+MESH_DATASETS: dict[str, Callable[..., CylinderFlow | DeepMindFlow]] = {
+    "cylinder-flow": CylinderFlow,
+    "deep-mind-cylinder-flow": partial(DeepMindFlow, name="cylinder_flow"),
+    "deep-mind-airfoil": partial(DeepMindFlow, name="airfoil"),
+}
+
+
 def open_dataset(name: str, root: str | Path, **kwargs: Any) -> InMemoryDataset:
     r"""Opens a data set by its name.
 
@@ -50,10 +60,13 @@ def open_dataset(name: str, root: str | Path, **kwargs: Any) -> InMemoryDataset:
 __all__ = [
     "AQI36",
     "DATASETS",
+    "MESH_DATASETS",
     "METRLA",
     "PEMS",
     "PEMSBAY",
     "PEMSD7M",
+    "CylinderFlow",
+    "DeepMindFlow",
     "FreewayTraffic",
     "LargeST",
     "open_dataset",

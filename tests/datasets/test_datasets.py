@@ -1,7 +1,7 @@
 import pytest
 
 import pyg_stmamba.datasets as datasets
-from pyg_stmamba.datasets import DATASETS, METRLA, PEMS, open_dataset
+from pyg_stmamba.datasets import DATASETS, MESH_DATASETS, METRLA, PEMS, open_dataset
 
 
 def test_opens_by_name(sample):
@@ -23,6 +23,8 @@ def test_unknown_names_list_the_choices(tmp_path):
 
 
 def test_every_class_is_in_the_table():
-    made = {getattr(maker, "func", maker) for maker in DATASETS.values()}
+    made = {
+        getattr(maker, "func", maker) for maker in [*DATASETS.values(), *MESH_DATASETS.values()]
+    }
     public = [getattr(datasets, name) for name in datasets.__all__]
     assert made == {value for value in public if isinstance(value, type)}

@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -39,7 +41,8 @@ def check(moments, values, std=None):
 
 @pytest.mark.parametrize("values_at_once", [1 << 22, 100, 1])
 def test_equals_brute_force_over_pairs_of_frames(two, monkeypatch, values_at_once):
-    monkeypatch.setattr("pyg_stmamba.data.mesh.frame_statistics.VALUES_AT_ONCE", values_at_once)
+    # The function of this name hides its module.
+    monkeypatch.setattr(sys.modules[frame_statistics.__module__], "VALUES_AT_ONCE", values_at_once)
     # History, stride and noise make no difference.
     windows = MeshWindows(
         two, history=3, stride=2, noise=0.5, frames=(1, 8), conditions=["viscosity", "speed"]

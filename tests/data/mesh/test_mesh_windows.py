@@ -11,7 +11,7 @@ from torch_geometric.loader import DataLoader
 from pyg_stmamba.data.mesh import Mesh, MeshTrajectory
 from pyg_stmamba.data.mesh.mesh_graph import mesh_graph
 from pyg_stmamba.data.mesh.mesh_windows import MeshWindows
-from pyg_stmamba.data.mesh.npz_trajectory import load_trajectory_npz, save_trajectory_npz
+from pyg_stmamba.data.mesh_files.npz_trajectory import load_trajectory_npz, save_trajectory_npz
 
 
 def make_trajectory(lattice, num_frames=12, size=3, seed=0, kind="triangle", mesh=None, **options):
