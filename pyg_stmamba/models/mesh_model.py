@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_stmamba.data import Scaler
-from pyg_stmamba.data.mesh.frame_statistics import FrameStatistics
+
+if TYPE_CHECKING:
+    from pyg_stmamba.data.mesh.frame_statistics import FrameStatistics
 
 
 class MeshModel(nn.Module):

@@ -80,10 +80,20 @@ class EpochOrder(Sampler[int]):
         rank (int, optional): Which of the processes this is. (default: :obj:`0`)
         world_size (int, optional): Number of processes; each takes an equal share.
             (default: :obj:`1`)
+        limit (int, optional): Number of samples of an epoch, other ones each time.
+            (default: :obj:`None`, all)
     """
 
-    def __init__(self, length: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        length: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        limit: int | None = None,
+    ) -> None:
         self.length, self.seed = length, seed
+        self.count = length if limit is None else min(limit, length)
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
 
@@ -94,13 +104,13 @@ class EpochOrder(Sampler[int]):
         generator = torch.Generator().manual_seed(random_seed(self.seed, self.epoch))
         order = torch.randperm(self.length, generator=generator)
         # An equal number on each process: one that ends early would leave the others waiting.
-        return order[self.rank :: self.world_size][: len(self)]
+        return order[self.rank : self.count : self.world_size][: len(self)]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.order().tolist())
 
     def __len__(self) -> int:
-        return self.length // self.world_size
+        return self.count // self.world_size
 
 
 class ForecastData(LightningDataModule):

@@ -144,6 +144,8 @@ def plain_option(value: Any) -> Any:
     r"""Returns an option as what YAML can hold."""
     if isinstance(value, list | tuple):
         return [plain_option(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(name): plain_option(item) for name, item in value.items()}
     return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
 
 

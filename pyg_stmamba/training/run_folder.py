@@ -68,7 +68,11 @@ class RunFolder:
         write_json(self.metrics, metrics)
 
     def write_forecasts(self, arrays: Mapping[str, np.ndarray]) -> None:
-        with written_whole(self.forecasts) as path, path.open("wb") as file:
+        self.write_arrays(self.forecasts.name, arrays)
+
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        r"""Writes a :obj:`.npz` file into the folder."""
+        with written_whole(self.path / name) as path, path.open("wb") as file:
             np.savez_compressed(file, **dict(arrays))  # type: ignore[arg-type]
 
     def copy_last_to_best(self) -> None:
