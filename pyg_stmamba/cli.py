@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import inspect
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyg_stmamba import cli_mesh
 from pyg_stmamba.cli_data import add_data_options, default_root, load_data
+from pyg_stmamba.cli_mesh_data import is_mesh_data, is_mesh_run
 from pyg_stmamba.cli_options import (
     PROGRAM,
     add_options_of,
@@ -17,6 +18,7 @@ from pyg_stmamba.cli_options import (
     fail,
     make_parser,
     model_by_name,
+    new_run,
     plain,
     value_of,
     with_config_of_resumed_run,
@@ -35,8 +37,8 @@ OF_DATA |= {"edge_dim", "out_channels"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    r"""Runs the command line :obj:`pyg-stmamba train | compare | evaluate | predict | simulate |
-    benchmark | info`.
+    r"""Runs the command line :obj:`pyg-stmamba train | compare | evaluate | predict | rollout |
+    convert | simulate | benchmark | info`.
 
     Wrong input ends in one line on standard error and exit code 2.
     """
@@ -61,12 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def train(arguments: list[str]) -> None:
-    r"""Trains a forecaster and measures it beside the baselines."""
+    r"""Trains a forecaster, or a surrogate of flows on meshes, beside the baselines."""
     from pyg_stmamba.models import MODELS
     from pyg_stmamba.training import fit
     from pyg_stmamba.training.device import check_devices, is_main_process
 
     arguments = with_config_of_resumed_run(model_by_name(arguments))
+    if is_mesh_data(arguments):
+        cli_mesh.train(arguments)
+        return
     name = value_of(arguments, "--model.name") or configured_model(arguments) or next(iter(MODELS))
     model_class = choose("model", name, MODELS)
 
@@ -90,7 +95,7 @@ def train(arguments: list[str]) -> None:
     config = plain(given.as_dict(), without=("config", "resume", "out"))
     options = parser.instantiate(given).as_dict()
     graph, protocol = load_data(given)
-    out = given.resume or given.out or _new_run(given.dataset, name)
+    out = given.resume or given.out or new_run(given.dataset, name)
     model = _build_model(model_class, graph, protocol, options.pop("model"), given.seed)
     names = {key for key in inspect.signature(fit).parameters if key not in not_options}
     training = {key: value for key, value in options.items() if key in names}
@@ -136,7 +141,7 @@ def compare(arguments: list[str]) -> None:
 
     options = parser.instantiate(given).as_dict()
     graph, protocol = load_data(given)
-    out = given.resume or given.out or _new_run(given.dataset, "compare")
+    out = given.resume or given.out or new_run(given.dataset, "compare")
     names = {*inspect.signature(training.compare).parameters, *TRAINING_OPTIONS} - not_options
     try:
         result = training.compare(
@@ -159,7 +164,10 @@ def compare(arguments: list[str]) -> None:
 
 
 def evaluate(arguments: list[str]) -> None:
-    r"""Measures a trained forecaster and the baselines on a split."""
+    r"""Measures a trained forecaster or surrogate and the baselines on a split."""
+    if _is_of_mesh_run(arguments):
+        cli_mesh.evaluate(arguments)
+        return
     from pyg_stmamba import training
 
     parser = make_parser("evaluate", evaluate)
@@ -219,12 +227,15 @@ def predict(arguments: list[str]) -> None:
 
 
 def simulate(arguments: list[str]) -> None:
-    r"""Generates a built-in data set: pyg-stmamba simulate freeway."""
+    r"""Generates a built-in data set: pyg-stmamba simulate freeway, or cylinder-flow."""
     from pyg_stmamba.datasets import FreewayTraffic
 
+    if "cylinder-flow" in arguments:
+        cli_mesh.simulate([item for item in arguments if item != "cylinder-flow"])
+        return
     kinds = {"freeway": FreewayTraffic}
     kind = arguments[0] if arguments and not arguments[0].startswith("-") else "freeway"
-    made = choose("simulation", kind, kinds)
+    made = choose("simulation", kind, {**kinds, "cylinder-flow": None})
     parser = make_parser(f"simulate {kind}", made)
     parser.add_argument("--root", type=Path | None, help="Folder of the data set.")
     add_options_of(parser, made, skip={"root", "transform", "pre_transform"})
@@ -284,6 +295,8 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "compare": compare,
     "evaluate": evaluate,
     "predict": predict,
+    "rollout": cli_mesh.rollout,
+    "convert": cli_mesh.convert,
     "simulate": simulate,
     "benchmark": benchmark,
     "info": info,
@@ -298,6 +311,10 @@ def _build_model(
     options.pop("name")
     torch.manual_seed(seed)
     return model_class(**{**model_class.data_arguments(graph, protocol), **options})
+
+
+def _is_of_mesh_run(arguments: list[str]) -> bool:
+    return any(is_mesh_run(item) for item in arguments if not item.startswith("-"))
 
 
 def _load_run(given: Namespace) -> Forecaster:
@@ -333,15 +350,11 @@ def _print_scores(
     print(score_table(scores, baselines, graph.step_seconds, name))
 
 
-def _new_run(dataset: str, model: str) -> Path:
-    return Path("runs") / f"{Path(dataset).stem}-{model}-{time.strftime('%Y%m%d-%H%M%S')}"
-
-
 def _help() -> str:
     lines = [
         f"usage: {PROGRAM} COMMAND [OPTIONS]",
         "",
-        "Forecasts series on the nodes of a graph.",
+        "Forecasts series on the nodes of a graph, and flows on meshes.",
         "",
         *(f"  {name:<10}{inspect.getdoc(run)}" for name, run in COMMANDS.items()),
         "",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pyg_stmamba.cli_options import folder_of_dataset
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -32,21 +33,10 @@ def add_data_options(parser: ArgumentParser) -> None:
 
 
 def default_root(name: str) -> Path:
-    r"""Where a data set lies unless :obj:`--root` says otherwise: in :obj:`datasets/` of the
-    current folder if its folder is there, as in a checkout, else in the user's cache."""
-    import os
-
+    r"""Where the data set of this name lies unless :obj:`--root` says otherwise."""
     from pyg_stmamba.datasets import DATASETS
 
-    made = DATASETS[name]
-    made = made.func if isinstance(made, functools.partial) else made
-    # A data set, its file and its folder have one name.
-    folder = made.__module__.rpartition(".")[2]
-    here = Path("datasets") / folder
-    if here.is_dir():
-        return here
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "pyg_stmamba" / folder
+    return folder_of_dataset(DATASETS[name])
 
 
 def load_data(given: Namespace) -> tuple[TemporalGraph, Protocol]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import os
 import sys
+import time
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -95,16 +98,21 @@ def with_config_of_resumed_run(arguments: list[str]) -> list[str]:
 
 def configured_model(arguments: list[str]) -> str | None:
     r"""Returns the model that the file behind :obj:`--config` names."""
+    return (configured(arguments).get("model") or {}).get("name")
+
+
+def configured(arguments: list[str]) -> dict[str, Any]:
+    r"""Returns the options in the file behind :obj:`--config`, none where none is given."""
     import yaml
 
     path = value_of(arguments, "--config")
     if path is None:
-        return None
+        return {}
     try:
         config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"--config {path} is not YAML: {error}") from error
-    return config.get("model", {}).get("name") if isinstance(config, dict) else None
+    return config if isinstance(config, dict) else {}
 
 
 def value_of(arguments: list[str], option: str) -> str | None:
@@ -122,6 +130,24 @@ def choose(what: str, name: str, table: dict[str, Any]) -> Any:
     if name not in table:
         raise ValueError(f"unknown {what} {name!r}; choose from {', '.join(table)}")
     return table[name]
+
+
+def new_run(dataset: str, model: str) -> Path:
+    r"""Returns the folder of a run that was given none: named after data, model and time."""
+    return Path("runs") / f"{Path(dataset).stem}-{model}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def folder_of_dataset(made: Callable) -> Path:
+    r"""Where a data set lies unless :obj:`--root` says otherwise: in :obj:`datasets/` of the
+    current folder if its folder is there, as in a checkout, else in the user's cache."""
+    made = made.func if isinstance(made, functools.partial) else made
+    # A data set, its file and its folder have one name.
+    folder = made.__module__.rpartition(".")[2]
+    here = Path("datasets") / folder
+    if here.is_dir():
+        return here
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "pyg_stmamba" / folder
 
 
 def plain(value: Any, without: Sequence[str] = ()) -> Any:

@@ -142,6 +142,49 @@ def test_frequency_attention() -> None:
     assert 0.04 < errors["with a matrix for each frequency"] < 0.1
 
 
+@pytest.fixture(scope="module")
+def flows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where examples simulate flows past cylinders, once."""
+    return tmp_path_factory.mktemp("cylinder_flow")
+
+
+def test_cylinder_flow(flows: Path) -> None:
+    metrics = load("cylinder_flow").main(flows, epochs=2, channels=8)
+    assert metrics["simulations"] == {"train": 3, "val": 1, "test": 1}
+    # 80 frames, of which 16 are read.
+    assert metrics["rollouts"][0]["frames"] == 64
+    still = metrics["baselines"]["persistence"]["one_step_rmse"]["1"]
+    assert 0 < metrics["test"]["one_step_rmse"]["1"] < still
+
+
+def test_mesh_graph_net(flows: Path) -> None:
+    result = load("mesh_graph_net").main(flows, minutes=0.05)
+    assert list(result["scores"]) == ["MeshSimulator", "MeshGraphNet", "persistence"]
+    assert all(score["one_step_rmse"]["1"] > 0 for score in result["scores"].values())
+    assert result["frames seen"]["MeshSimulator"] > 0
+
+
+def test_own_simulation(tmp_path: Path) -> None:
+    result = load("own_simulation").main(tmp_path / "prediction.pvd", epochs=3)
+    # The left end of nine nodes, less the two corners, which belong to walls of 25 nodes.
+    assert result["nodes"] == {"inflow": 7, "wall": 50}
+    # A fifth of 160 frames is 32, of which 8 are read.
+    assert result["frames"] == 24
+    assert len(result["fields"]) == 6
+    assert result["error"] < 0.5 * result["error of persistence"]
+
+
+def test_rollout_animation(tmp_path: Path) -> None:
+    result = load("rollout_animation").main(tmp_path / "flow.gif", tmp_path / "errors.png")
+    assert (tmp_path / "flow.gif").read_bytes().startswith(b"GIF8")
+    assert (tmp_path / "errors.png").read_bytes().startswith(b"\x89PNG")
+    assert result["frames"] == 82
+    shares = result["relative error"]
+    # Of the strength of the vortices, 0.45 of the stream's, persistence is wrong by all of it.
+    assert 0.3 < shares["persistence"] < 0.6
+    assert shares["model"] < 0.5 * shares["persistence"]
+
+
 def hidden_mae_of_interpolation(folder: Path, test: float = 0.2) -> float:
     """Mean absolute error of numpy's interpolation at what only the ground truth shows."""
     ground, shown = (
