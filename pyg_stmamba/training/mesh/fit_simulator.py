@@ -244,6 +244,11 @@ def fit_simulator(
                 "kernels": kernels_on(device),
                 "simulations": {name: len(part) for name, part in split._asdict().items()},
                 "boundary": boundary,
+                "measure": {
+                    "nodes": list(protocol.predicted_types),
+                    "cumulative": True,
+                    "per_component": False,
+                },
                 "seed": seed,
                 "versions": versions(),
             }
