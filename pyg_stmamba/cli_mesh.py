@@ -19,7 +19,6 @@ from pyg_stmamba.cli_options import (
     new_run,
     plain,
     value_of,
-    with_config_of_resumed_run,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ def train(arguments: list[str]) -> None:
     from pyg_stmamba.training.mesh import fit_simulator
     from pyg_stmamba.training.mesh.rollout_table import format_rollout_table
 
-    arguments = with_config_of_resumed_run(arguments)
     name = value_of(arguments, "--model.name") or configured_model(arguments)
     name = name or next(iter(MESH_MODELS))
     model_class = choose("model", name, MESH_MODELS)

@@ -33,9 +33,9 @@ class CylinderFlow(Sequence[MeshTrajectory]):
     downloaded.
 
     Each simulation has a mesh of its own and its own inlet speed, radius and place of the
-    cylinder, and viscosity, at Reynolds numbers of 50 to 180; half of them start from rest, half
-    are developed. Fields are :obj:`velocity` and :obj:`pressure` at the nodes, drag and lift are
-    recorded.
+    cylinder, and viscosity, at Reynolds numbers of 50 to 180; it starts from rest or is developed,
+    with even chances. Fields are :obj:`velocity` and :obj:`pressure` at the nodes; drag and lift
+    are recorded.
 
     Simulations are made when the data set is opened for the first time, in any number of
     processes, and each is written when it is finished: a run that was killed goes on where it

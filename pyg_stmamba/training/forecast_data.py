@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, Subset
 
 from pyg_stmamba.data import Protocol, TemporalGraph, Windows, collate_shared, split_windows
+
+from .run_data import RunData
 
 SPLITS = ("train", "val", "test")
 
@@ -113,7 +114,7 @@ class EpochOrder(Sampler[int]):
         return self.count // self.world_size
 
 
-class ForecastData(LightningDataModule):
+class ForecastData(RunData):
     r"""The training, validation and test windows of one series on one graph.
 
     Batches are what :func:`~pyg_stmamba.data.collate_shared` makes, :obj:`[N, B, W, C]` on one
@@ -146,7 +147,6 @@ class ForecastData(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         windows = self.windows["train"]
         order = EpochOrder(len(windows), self.seed, *self._share())
-        # Lightning makes the first iterator of a resumed run before it tells the epoch.
         order.set_epoch(self._finished_epochs())
         return self._loader(windows, sampler=order)
 
@@ -174,16 +174,6 @@ class ForecastData(LightningDataModule):
             generator=torch.Generator(),
             pin_memory=torch.cuda.is_available(),
         )
-
-    def _share(self) -> tuple[int, int]:
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
-
-    def _finished_epochs(self) -> int:
-        if self.trainer is None:
-            return 0
-        return self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
 
 
 def random_seed(*numbers: int) -> int:

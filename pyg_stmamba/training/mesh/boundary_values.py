@@ -61,7 +61,7 @@ class BoundaryValues:
 
         Args:
             step (int): The step, counted from zero.
-            last (torch.Tensor): The state before it.
+            last (torch.Tensor): The last state that was given.
 
         Shapes:
             - **input:** :math:`(|\mathcal{V}|, S)`

@@ -137,8 +137,9 @@ def predicted_frames(
         model (MeshModel): The model.
         graph (Data): The meshes, see :func:`~pyg_stmamba.data.mesh.mesh_graph`.
         given (torch.Tensor): The frames to start from.
-        boundary (Callable): Takes the number of a step and the state before it and returns the
-            state at all nodes, of which that at the nodes that are not predicted counts.
+        boundary (Callable): Takes the number of a step and the last state that was given and
+            returns the state at all nodes, of which that at the nodes that are not predicted
+            counts.
 
     Shapes:
         - **given:** :math:`(|\mathcal{V}|, W, S)`
@@ -147,12 +148,10 @@ def predicted_frames(
     predicted = graph.predicted.unsqueeze(-1)
     prediction, carried = model.prefill(given, graph)
     prediction = prediction[:, -1]
-    last, start = given[:, -1], graph.start
-    channels = last.size(-1)
+    last, start, channels = given[:, -1], graph.start, given.size(-1)
     for step in count():
         state = torch.where(predicted, prediction[:, :channels], boundary(step, last))
         yield torch.cat([state, prediction[:, channels:]], dim=-1)
-        last = state
         if model.streams:
             prediction, carried = model.step(state, graph, carried)
         else:

@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch.utils.data import Subset
 from torch_geometric.loader import DataLoader
 
@@ -11,9 +10,10 @@ from pyg_stmamba.data.mesh.mesh_protocol import MeshProtocol
 from pyg_stmamba.data.mesh.mesh_split import MeshSplit
 from pyg_stmamba.data.mesh.mesh_windows import MeshWindows
 from pyg_stmamba.training.forecast_data import EpochOrder
+from pyg_stmamba.training.run_data import RunData
 
 
-class SimulatorData(LightningDataModule):
+class SimulatorData(RunData):
     r"""The training and validation windows of simulations on meshes.
 
     Training windows have noise, other at each access, and overlap or not as :obj:`stride` says.
@@ -85,7 +85,6 @@ class SimulatorData(LightningDataModule):
         order = EpochOrder(
             len(self.train_windows), self.seed, *self._share(), limit=self.windows_per_epoch
         )
-        # Lightning makes the first iterator of a resumed run before it tells the epoch.
         order.set_epoch(epoch)
         self.train_windows.set_epoch(epoch)
         return self._loader(self.train_windows, order)
@@ -106,16 +105,6 @@ class SimulatorData(LightningDataModule):
             generator=torch.Generator(),
             pin_memory=torch.cuda.is_available(),
         )
-
-    def _share(self) -> tuple[int, int]:
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
-
-    def _finished_epochs(self) -> int:
-        if self.trainer is None:
-            return 0
-        return self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
 
 
 def _spread(windows: MeshWindows, count: int) -> list[int]:

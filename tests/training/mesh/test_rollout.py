@@ -41,7 +41,8 @@ def test_a_streamed_rollout_is_that_of_the_whole_history(make_simulator, flows, 
 
 
 def test_a_model_that_does_not_stream_reads_the_last_frames(make_simulator, flows, protocol):
-    simulator = make_simulator(temporal="attention")
+    simulator = make_simulator(temporal="attention", spectral_time=1)
+    simulator.model.spectral_time.fit(torch.sin(torch.arange(64.0))[:, None])
     assert not simulator.model.streams
     rollout = roll_out(simulator, flows[0], steps=5)
     graph = protocol.graph(flows[0])
@@ -50,6 +51,7 @@ def test_a_model_that_does_not_stream_reads_the_last_frames(make_simulator, flow
     )
     for step in range(5):
         given = torch.from_numpy(frames[step : step + 4]).transpose(0, 1)
+        graph.start = torch.tensor([step])
         with torch.no_grad():
             expected = simulator.model.prefill(given, graph)[0][:, -1]
         inside = graph.predicted.numpy()
