@@ -83,11 +83,11 @@ def phase_lag(prediction: np.ndarray, truth: np.ndarray, time_step: float) -> Ph
         return PhaseLag(*[float("nan")] * 3)
     prediction, truth = detrend(prediction), detrend(truth)
     reach = int(0.5 / (frequency * time_step))
-    # One more on either side, for the parabola.
+    # One more on either side, for the crest.
     shifts = np.arange(-reach - 1, reach + 2)
     likeness = np.array([_correlation(prediction, truth, int(shift)) for shift in shifts])
     best = 1 + int(np.argmax(likeness[1:-1]))
-    beside, highest = _vertex(likeness[best - 1 : best + 2])
+    beside, highest = _crest(likeness[best - 1 : best + 2])
     seconds = float((shifts[best] + beside) * time_step)
     return PhaseLag(seconds, seconds * frequency, min(highest, 1.0))
 
@@ -110,6 +110,19 @@ def _vertex(three: np.ndarray) -> tuple[float, float]:
     # At the edge of what is looked at, the peak may be further out.
     beside = min(max(0.5 * (left - right) / bend, -0.5), 0.5)
     return beside, middle - 0.25 * (left - right) * beside
+
+
+def _crest(three: np.ndarray) -> tuple[float, float]:
+    """Where the cosine through three neighbors peaks, seen from the one in the middle, and how
+    high: exact for pure oscillations, of which a parabola cuts the crest off where there are few
+    steps in a period."""
+    left, middle, right = (float(value) for value in three)
+    if middle <= 0 or abs(left + right) >= 2 * middle:
+        return _vertex(three)
+    turn = np.arccos((left + right) / (2 * middle))
+    ahead = np.arctan((right - left) / (2 * middle * np.sin(turn)))
+    beside = min(max(float(ahead / turn), -0.5), 0.5)
+    return beside, float(middle / np.cos(ahead) * np.cos(turn * beside - ahead))
 
 
 def _is_straight(signal: np.ndarray) -> bool:
