@@ -115,6 +115,8 @@ def simulate_cylinder_flow(
             "density": density,
             "length": length,
             "height": height,
+            "reference_speed": flow.mean_speed,
+            "reference_length": flow.diameter,
         },
         series={"drag": coefficients[:, 0], "lift": coefficients[:, 1]},
         units={"velocity": "m/s", "pressure": "Pa", "time": "s", "drag": "1", "lift": "1"},

@@ -34,6 +34,8 @@ def test_what_comes_out(trajectory):
         "density": 1.0,
         "length": 1.6,
         "height": 0.41,
+        "reference_speed": pytest.approx(1.0),
+        "reference_length": pytest.approx(0.1),
     }
     assert set(trajectory.series) == {"drag", "lift"}
     assert trajectory.units == {

@@ -110,7 +110,8 @@ def measure_rollout(
             (default: :obj:`None`, where the true cross-stream velocity varies most)
         reference (tuple[float, float], optional): Speed and size that make coefficients of drag
             and lift, for a cylinder the mean speed of the inflow and the diameter.
-            (default: :obj:`None`, forces)
+            (default: :obj:`None`, the parameters :obj:`"reference_speed"` and
+            :obj:`"reference_length"` of the truth; forces where it has none)
         diverged_at (int, optional): The step, counted from 1, at which the rollout was given up.
             (default: :obj:`None`, the first that is not finite, if any)
         steps (int, optional): How many steps the rollout was to have. (default: :obj:`None`,

@@ -34,7 +34,7 @@ class StepErrors:
         probe (sequence, optional): Where the probe is. (default: :obj:`None`, where the true
             cross-stream velocity varies most)
         reference (tuple[float, float], optional): Speed and size that make coefficients of the
-            forces. (default: :obj:`None`, forces)
+            forces. (default: :obj:`None`, what the truth says, see :func:`measure_rollout`)
 
     Raises:
         ValueError: If no node counts or the probe does not fit the mesh.
@@ -51,7 +51,8 @@ class StepErrors:
         reference: tuple[float, float] | None = None,
     ) -> None:
         self.rollout, self.roles, self.mesh = rollout, dict(roles), rollout.truth.mesh
-        self.per_component, self.reference = per_component, reference
+        self.per_component = per_component
+        self.reference = _reference(rollout.truth) if reference is None else reference
         self.counted = _counted(self.mesh, nodes)
         self.calculus = _calculus(self.mesh)
         self.areas = np.ones(self.mesh.num_nodes)
@@ -175,6 +176,15 @@ def _body_force(truth: MeshTrajectory, calculus: MeshCalculus) -> BodyForce | No
         return BodyForce(truth.mesh, bodies, calculus)
     except ValueError:
         return None
+
+
+def _reference(truth: MeshTrajectory) -> tuple[float, float] | None:
+    """The speed and size of a simulation that says them."""
+    names = ("reference_speed", "reference_length")
+    if not all(name in truth.parameters for name in names):
+        return None
+    speed, size = (truth.parameters[name] for name in names)
+    return speed, size
 
 
 def _probe(

@@ -21,6 +21,7 @@ SIGNALS = {
     "probe": "velocity at the probe",
     "kinetic_energy": "kinetic energy",
 }
+COEFFICIENTS = {"drag": "drag coefficient", "lift": "lift coefficient"}
 
 
 class NothingToDraw(ValueError):
@@ -58,13 +59,18 @@ def _signals(run: MeshRunResults) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return signals
 
 
+def _names_of_signals(run: MeshRunResults) -> dict[str, str]:
+    return SIGNALS | COEFFICIENTS if run.has_coefficients else SIGNALS
+
+
 def _forces(run: MeshRunResults) -> Figure:
     signals = _signals(run)
+    called = _names_of_signals(run)
     # Where there is no body, the probe.
     shown = ("drag", "lift" if "lift" in signals else "probe", "kinetic_energy")
     return plot_forces(
         run.errors["time"],
-        {SIGNALS[name]: signals[name] for name in shown if name in signals},
+        {called[name]: signals[name] for name in shown if name in signals},
         model=run.model,
         title=f"Trajectory {run.errors['names'][0]}" if "names" in run.errors else "",
     )
@@ -72,6 +78,7 @@ def _forces(run: MeshRunResults) -> Figure:
 
 def _spectra(run: MeshRunResults) -> Figure:
     signals = _signals(run)
+    called = _names_of_signals(run)
     shown = [name for name in ("lift", "probe") if name in signals]
     enough = [name for name in shown if np.isfinite(signals[name]).all(0).sum() >= 16]
     if not enough:
@@ -79,9 +86,9 @@ def _spectra(run: MeshRunResults) -> Figure:
     found = ((run.metrics.get("rollouts") or [{}])[0].get("oscillations")) or {}
     return plot_spectra(
         run.errors["time"],
-        {SIGNALS[name]: signals[name] for name in enough},
+        {called[name]: signals[name] for name in enough},
         frequencies={
-            SIGNALS[name]: found[name]["frequency_truth"]
+            called[name]: found[name]["frequency_truth"]
             for name in enough
             if (found.get(name) or {}).get("frequency_truth") is not None
         },

@@ -42,6 +42,12 @@ class MeshRunResults(NamedTuple):
             return str(truth.units.get(role, ""))
         return ""
 
+    @property
+    def has_coefficients(self) -> bool:
+        """Whether drag and lift are coefficients, as far as a kept rollout knows."""
+        names = {"reference_speed", "reference_length"}
+        return any(names <= set(truth.parameters) for _, truth in self.rollouts.values())
+
 
 def read_mesh_run_results(path: str | Path) -> MeshRunResults:
     r"""Reads :obj:`metrics.json`, :obj:`metrics.csv`, :obj:`config.yaml`, :obj:`versions.json`,

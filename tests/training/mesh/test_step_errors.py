@@ -105,6 +105,12 @@ def test_forces_on_the_body(measured, mesh):
     )
     # c = 2 F / (4 * 2 ** 2 * 0.5)
     assert np.isclose(found["drag_error"], size / 4)
+    said = {"viscosity": 0.1, "density": 4.0, "reference_speed": 2.0, "reference_length": 0.5}
+    assert np.isclose(measured(prediction, truth, parameters=said)["drag_error"], size / 4)
+    found = measured(prediction, truth, parameters=said, reference=(1.0, 0.5))
+    assert np.isclose(found["drag_error"], size)
+    del said["reference_length"]
+    assert np.isclose(measured(prediction, truth, parameters=said)["drag_error"], size)
 
 
 def test_friction_needs_the_viscosity_and_the_density(measured, mesh):

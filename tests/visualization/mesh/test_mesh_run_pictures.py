@@ -46,6 +46,16 @@ def test_forces_of_the_first_trajectory_or_the_probe(run):
     assert labels == ["velocity at the probe", "kinetic energy"]
 
 
+def test_coefficients_where_the_simulation_says_their_reference(run):
+    _, truth = run.rollouts["test_0"]
+    truth.parameters["reference_speed"] = 1.0
+    assert drawn("forces", run).axes[0].get_ylabel() == "drag"
+    truth.parameters["reference_length"] = 0.1
+    labels = [axes.get_ylabel() for axes in drawn("forces", run).axes]
+    assert labels == ["drag coefficient", "lift coefficient", "kinetic energy"]
+    assert drawn("spectra", run).axes[0].get_title(loc="left") == "lift coefficient"
+
+
 def test_spectra_with_the_true_frequency(run):
     figure = drawn("spectra", run)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["lift", "velocity at the probe"]
