@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # Arguments of a model that the data decide.
 OF_DATA = {"state", "outputs", "node_types", "edge_channels", "conditions", "static"}
+OF_DATA |= {"gradient_dim"}
 
 
 def train(arguments: list[str]) -> None:
@@ -61,7 +62,7 @@ def train(arguments: list[str]) -> None:
     check_devices(given.accelerator, given.devices)
     config = plain(given.as_dict(), without=("config", "resume", "out"))
     options = parser.instantiate(given).as_dict()
-    split, protocol = load_simulations(given, model_class.history)
+    split, protocol = load_simulations(given, model_class.history, model_class.gradients)
     out = given.resume or given.out or new_run(given.dataset[0], name)
     model = _build_model(model_class, protocol.model_arguments(split.train[0]), options, given.seed)
     names = set(inspect.signature(fit_simulator).parameters) - not_options

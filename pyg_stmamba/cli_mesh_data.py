@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".pvd", ".vtu", ".pvtu", ".xdmf", ".xmf", ".h5", ".hdf5", ".foam", ".case", ".cgns")
 READING = ("dataset", "root", "data", "fields", "node_types", "time_step")
-OF_PROTOCOL = ["state", "outputs", "conditions", "static", "predicted_types"]
-OF_PROTOCOL += ["history", "coarse_levels"]
+OF_PROTOCOL: dict[str, Any] = dict.fromkeys(
+    ("state", "outputs", "conditions", "static", "predicted_types"), list[str] | None
+)
+OF_PROTOCOL |= {"history": int | None, "coarse_levels": int | None, "gradients": bool | None}
 
 
 def is_mesh_data(arguments: list[str]) -> bool:
@@ -105,13 +107,17 @@ def data_options() -> tuple[str, ...]:
     return READING
 
 
-def load_simulations(given: Namespace, history: int = 1) -> tuple[MeshSplit, MeshProtocol]:
+def load_simulations(
+    given: Namespace, history: int = 1, gradients: bool = False
+) -> tuple[MeshSplit, MeshProtocol]:
     r"""Reads the simulations that the options name, split, and what is predicted of them.
 
     Args:
         given (Namespace): The options.
         history (int, optional): Frames that are read, unless the options say.
             (default: :obj:`1`)
+        gradients (bool, optional): Whether gradients are read, unless the options say.
+            (default: :obj:`False`)
     """
     from pyg_stmamba.data.mesh.mesh_protocol import MeshProtocol
     from pyg_stmamba.data.mesh.mesh_split import MeshSplit, split_trajectories
@@ -133,7 +139,8 @@ def load_simulations(given: Namespace, history: int = 1) -> tuple[MeshSplit, Mes
         others = tuple(name for name in trajectories[0].fields if name not in protocol.state)
         protocol = protocol._replace(outputs=others)
     wanted = {key: given.get(key) for key in OF_PROTOCOL}
-    wanted = {"history": history, **{k: v for k, v in wanted.items() if v is not None}}
+    given_ones = {key: value for key, value in wanted.items() if value is not None}
+    wanted = {"history": history, "gradients": gradients, **given_ones}
     tuples: dict[str, Any] = {}
     for key, value in wanted.items():
         tuples[key] = tuple(value) if isinstance(value, list) else value
@@ -197,12 +204,11 @@ def _add_protocol_options(parser: ArgumentParser) -> None:
 
     documented = docstring_parser.parse(MeshProtocol.__doc__ or "")
     texts = {item.arg_name: item.description or "" for item in documented.params}
-    for name in OF_PROTOCOL:
+    for name, kind in OF_PROTOCOL.items():
         text = texts[name].replace(":obj:", "").replace("`", "").partition("(default")[0]
-        number = name in ("history", "coarse_levels")
         spelled = {f"--{name.replace('_', '-')}": None, f"--{name}": None}
         parser.add_argument(
             *spelled,
-            type=int | None if number else list[str] | None,
+            type=kind,
             help=" ".join(text.split()) + " (default: as the data set or the model has it)",
         )

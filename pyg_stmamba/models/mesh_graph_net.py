@@ -38,6 +38,8 @@ class MeshGraphNet(MeshModel):
             model sees. (default: :obj:`()`)
         static (dict[str, int], optional): The node fields without time that the model sees and
             their numbers of channels. (default: :obj:`None`)
+        gradient_dim (int, optional): Number of directions along which the model sees derivatives
+            of the state. (default: :obj:`0`, none)
         channels (int, optional): Width of everything. (default: :obj:`128`)
         num_steps (int, optional): Number of steps of message passing. (default: :obj:`15`)
         num_layers (int, optional): Number of hidden layers of each perceptron.
@@ -58,12 +60,15 @@ class MeshGraphNet(MeshModel):
         *,
         conditions: Sequence[str] = (),
         static: Mapping[str, int] | None = None,
+        gradient_dim: int = 0,
         channels: int = 128,
         num_steps: int = 15,
         num_layers: int = 2,
         recompute: bool = False,
     ) -> None:
-        super().__init__(state, outputs, node_types, edge_channels, conditions, static)
+        super().__init__(
+            state, outputs, node_types, edge_channels, conditions, static, gradient_dim
+        )
         self._arguments = {
             name: value for name, value in locals().items() if name not in ("self", "__class__")
         }

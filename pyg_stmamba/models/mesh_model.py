@@ -9,6 +9,11 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_stmamba.data import Scaler
+from pyg_stmamba.data.mesh.derivatives import (
+    derivative_channels,
+    derivatives,
+    velocity_channels,
+)
 
 if TYPE_CHECKING:
     from pyg_stmamba.data.mesh.frame_statistics import FrameStatistics
@@ -41,6 +46,9 @@ class MeshModel(nn.Module):
             model sees. (default: :obj:`()`)
         static (dict[str, int], optional): The node fields without time that the model sees and
             their numbers of channels. (default: :obj:`None`)
+        gradient_dim (int, optional): Number of directions along which the model sees derivatives
+            of the state, see :func:`~pyg_stmamba.data.mesh.derivatives`.
+            (default: :obj:`0`, none)
 
     Shapes:
         - **input:** a :class:`~torch_geometric.data.Data` or
@@ -48,12 +56,15 @@ class MeshModel(nn.Module):
           :math:`(|\mathcal{V}|, H, S)`, :obj:`edge_index`, :obj:`edge_attr`
           :math:`(|\mathcal{E}|, D)`, :obj:`node_type` :math:`(|\mathcal{V}|)`,
           :obj:`predicted` :math:`(|\mathcal{V}|)`, and where the model sees them
-          :obj:`conditions` :math:`(B, P)` and :obj:`static` :math:`(|\mathcal{V}|, F)`
+          :obj:`conditions` :math:`(B, P)`, :obj:`static` :math:`(|\mathcal{V}|, F)`,
+          :obj:`gradient_index` :math:`(2, M)` and :obj:`gradient_weight` :math:`(M, D)`
         - **output:** after each frame, the state and the outputs of the next one
           :math:`(|\mathcal{V}|, H, S + O)`, in original units
     """
 
-    history: int = 1  # frames of a window, unless one chooses otherwise
+    # What the command line reads unless one chooses otherwise.
+    history: int = 1  # frames of a window
+    gradients: bool = False
     _arguments: dict[str, Any]
 
     def __init__(
@@ -64,6 +75,7 @@ class MeshModel(nn.Module):
         edge_channels: int,
         conditions: Sequence[str] = (),
         static: Mapping[str, int] | None = None,
+        gradient_dim: int = 0,
     ) -> None:
         super().__init__()
         if not state:
@@ -76,6 +88,8 @@ class MeshModel(nn.Module):
         self.edge_scaler = Scaler(edge_channels)
         self.condition_scaler = _scaler(len(self.conditions))
         self.static_scaler = _scaler(sum(self.static.values()))
+        self.gradient_dim = gradient_dim
+        self.derivative_scaler = _scaler(derivative_channels(self.state, gradient_dim))
 
     @property
     def state_channels(self) -> int:
@@ -96,6 +110,7 @@ class MeshModel(nn.Module):
     def node_channels(self) -> int:
         r"""The number of features of a node that :meth:`_forecast` gets."""
         given = len(self.node_types) + len(self.conditions) + sum(self.static.values())
+        given += derivative_channels(self.state, self.gradient_dim)
         return self.state_channels + given
 
     @property
@@ -124,6 +139,7 @@ class MeshModel(nn.Module):
             (self.edge_scaler, statistics.edge_attr),
             (self.condition_scaler, statistics.conditions),
             (self.static_scaler, statistics.static),
+            (self.derivative_scaler, statistics.derivatives),
         ):
             if scaler is not None:
                 scaler.mean.copy_(moments.mean)
@@ -230,7 +246,20 @@ class MeshModel(nn.Module):
         if self.static_scaler is not None:
             given.append(_scaled(data, "static", self.static_scaler))
         frames = torch.cat(given, -1).unsqueeze(1).expand(-1, x.size(1), -1)
-        return torch.cat([self.state_scaler(x), frames], -1)
+        of_frame = [self.state_scaler(x)]
+        if self.derivative_scaler is not None:
+            of_frame.append(self.derivative_scaler(self._derivatives(x, data)))
+        return torch.cat([*of_frame, frames], -1)
+
+    def _derivatives(self, x: Tensor, data: Data) -> Tensor:
+        index, weight = data.get("gradient_index"), data.get("gradient_weight")
+        if weight is None or weight.size(1) != self.gradient_dim:
+            given = None if weight is None else list(weight.shape)
+            raise ValueError(
+                f"the model was built for data with gradient_weight [M, {self.gradient_dim}], as "
+                f"of a protocol with gradients=True, got {given}"
+            )
+        return derivatives(x, index, weight, velocity_channels(self.state, self.gradient_dim))
 
     def _one_hot(self, node_type: Tensor) -> Tensor:
         if node_type.numel() > 0 and int(node_type.max()) >= len(self.node_types):

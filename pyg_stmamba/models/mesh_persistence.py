@@ -27,6 +27,7 @@ class MeshPersistence(MeshModel):
         edge_channels (int): Number of features of an edge.
         conditions (Sequence[str], optional): Not looked at. (default: :obj:`()`)
         static (dict[str, int], optional): Not looked at. (default: :obj:`None`)
+        gradient_dim (int, optional): Not looked at. (default: :obj:`0`)
 
     Shapes:
         see :class:`~pyg_stmamba.models.mesh_model.MeshModel`
@@ -41,8 +42,11 @@ class MeshPersistence(MeshModel):
         *,
         conditions: Sequence[str] = (),
         static: Mapping[str, int] | None = None,
+        gradient_dim: int = 0,
     ) -> None:
-        super().__init__(state, outputs, node_types, edge_channels, conditions, static)
+        super().__init__(
+            state, outputs, node_types, edge_channels, conditions, static, gradient_dim
+        )
         self._arguments = {
             name: value for name, value in locals().items() if name not in ("self", "__class__")
         }

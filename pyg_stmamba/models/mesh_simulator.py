@@ -53,6 +53,8 @@ class MeshSimulator(MeshModel):
             model sees. (default: :obj:`()`)
         static (dict[str, int], optional): The node fields without time that the model sees and
             their numbers of channels. (default: :obj:`None`)
+        gradient_dim (int, optional): Number of directions along which the model sees derivatives
+            of the state. (default: :obj:`0`, none)
         channels (int, optional): Width of the hidden representation. (default: :obj:`64`)
         num_layers (int, optional): Number of blocks. (default: :obj:`4`)
         spatial (str, SpatialOperator, None or a list of them, optional): The operator on the mesh,
@@ -84,6 +86,7 @@ class MeshSimulator(MeshModel):
     """
 
     history = 8
+    gradients = True
 
     def __init__(
         self,
@@ -94,6 +97,7 @@ class MeshSimulator(MeshModel):
         *,
         conditions: Sequence[str] = (),
         static: Mapping[str, int] | None = None,
+        gradient_dim: int = 0,
         channels: int = 64,
         num_layers: int = 4,
         spatial: str
@@ -111,7 +115,9 @@ class MeshSimulator(MeshModel):
         last_change: bool = True,
         spectral_time: int = 0,
     ) -> None:
-        super().__init__(state, outputs, node_types, edge_channels, conditions, static)
+        super().__init__(
+            state, outputs, node_types, edge_channels, conditions, static, gradient_dim
+        )
         self._arguments = {
             name: value for name, value in locals().items() if name not in ("self", "__class__")
         }

@@ -66,4 +66,5 @@ def mesh_arguments() -> dict[str, Any]:
         "edge_channels": 3,
         "conditions": ["viscosity"],
         "static": {"distance": 1},
+        "gradient_dim": 0,
     }

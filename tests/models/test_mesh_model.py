@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch_geometric.data import Batch
 
+from pyg_stmamba.data.mesh import MeshCalculus, MeshWindows
 from pyg_stmamba.data.mesh.frame_statistics import frame_statistics
 from pyg_stmamba.models.mesh_model import MeshModel
 from tests.laws import close, same
@@ -71,6 +72,29 @@ def test_nodes_show_state_type_conditions_and_static_fields(model, batch):
     position = (batch.static - model.static_scaler.mean) / model.static_scaler.std
     close(nodes[..., 10:], position[:, None].expand(-1, 6, -1), 1e-6)
     close(edges, (batch.edge_attr - model.edge_scaler.mean) / model.edge_scaler.std, 1e-6)
+
+
+def test_nodes_show_derivatives(mesh_windows, mesh_arguments):
+    windows = MeshWindows(
+        mesh_windows.trajectories, history=6, conditions=("viscosity",), gradients=True
+    )
+    model = LinearOnMesh(**mesh_arguments | {"gradient_dim": 2}).fit(frame_statistics(windows))
+    assert model.node_channels == 2 + 6 + 7 + 1 + 1
+    model(Batch.from_data_list([windows[1], windows[9]]))
+    nodes, _ = model.seen
+    for rows, number, trajectory in (
+        (slice(24), 1, windows.trajectories[0]),
+        (slice(24, None), 9, windows.trajectories[1]),
+    ):
+        x = windows[number].x.double().numpy()
+        gradient = MeshCalculus(trajectory.mesh).node_gradient(x)
+        advection = np.einsum("ntsd,ntd->nts", gradient, x)
+        wanted = np.concatenate([gradient.reshape(*x.shape[:2], 4), advection], -1)
+        wanted = model.derivative_scaler(torch.from_numpy(wanted))
+        assert 0.1 < wanted.std() < 3
+        np.testing.assert_allclose(nodes[rows, :, 2:8], wanted, atol=2e-3)
+    with pytest.raises(ValueError, match=r"gradient_weight \[M, 2\].*gradients=True.*None"):
+        model(mesh_windows[0])
 
 
 def test_forecasts_are_in_original_units(model, batch):

@@ -77,6 +77,12 @@ class MeshCalculus:
         direction."""
         return self._cell_gradient
 
+    @property
+    def node_gradient_operators(self) -> list[csr_array]:
+        r"""The matrices :math:`(|\mathcal{V}|, |\mathcal{V}|)` behind :meth:`node_gradient`, one
+        for each direction."""
+        return self._node_gradient
+
     def cell_gradient(self, values: np.ndarray) -> np.ndarray:
         r"""The mean gradient in each cell.
 

@@ -10,6 +10,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from pyg_stmamba.data.mesh.derivatives import (
+    derivative_channels,
+    derivatives,
+    velocity_channels,
+)
 from pyg_stmamba.data.mesh.mesh_windows import MeshWindows
 
 # How many values are held in memory at once, as float64.
@@ -40,6 +45,7 @@ class FrameStatistics(NamedTuple):
         edge_attr: Of the features of the edges.
         conditions: Of the conditions, each simulation once.
         static: Of the static fields.
+        derivatives: Of the derivatives of the state at all nodes.
     """
 
     state: Moments
@@ -48,6 +54,7 @@ class FrameStatistics(NamedTuple):
     edge_attr: Moments
     conditions: Moments
     static: Moments
+    derivatives: Moments
 
 
 def frame_statistics(windows: MeshWindows, progress: bool = False) -> FrameStatistics:
@@ -71,6 +78,9 @@ def frame_statistics(windows: MeshWindows, progress: bool = False) -> FrameStati
     """
     state, change = _Sums(windows.state.values()), _Sums(windows.state.values())
     outputs, static = _Sums(windows.outputs.values()), _Sums(windows.static.values())
+    directions = windows.dim if windows.gradients else 0
+    velocity = velocity_channels(windows.state, windows.dim)
+    along = _Sums([1] * derivative_channels(windows.state, directions))
     conditions, edges = _Sums([1] * len(windows.conditions)), _Sums([windows.edge_channels])
     for number in tqdm(range(len(windows.ranges)), desc="Statistics", disable=not progress):
         graph = windows.graph(number)
@@ -81,6 +91,10 @@ def frame_statistics(windows: MeshWindows, progress: bool = False) -> FrameStati
             static.add(graph.static.numpy())
         for frames, told in _frame_pairs(windows, number):
             state.add(frames[:, :-1])
+            if directions:
+                x = torch.from_numpy(frames[:, :-1])
+                weight = graph.gradient_weight.double()
+                along.add(derivatives(x, graph.gradient_index, weight, velocity).numpy())
             change.add(frames[predicted, 1:] - frames[predicted, :-1])
             outputs.add(told)
     return FrameStatistics(
@@ -90,6 +104,7 @@ def frame_statistics(windows: MeshWindows, progress: bool = False) -> FrameStati
         edges.moments(),
         conditions.moments(),
         static.moments(),
+        along.moments(),
     )
 
 

@@ -10,6 +10,7 @@ from torch.nn.functional import one_hot
 from torch_geometric.data import Data
 
 from pyg_stmamba.data.mesh.coarse_levels import coarse_levels
+from pyg_stmamba.data.mesh.derivatives import gradient_weights
 from pyg_stmamba.data.mesh.edges import cells_to_edges, edge_features
 from pyg_stmamba.data.mesh.mesh import Mesh
 from pyg_stmamba.data.mesh.node_types import PREDICTED_TYPES
@@ -23,6 +24,7 @@ def mesh_graph(
     static: Sequence[str] | None = None,
     predicted_types: Sequence[str] = PREDICTED_TYPES,
     coarse_levels: int = 0,
+    gradients: bool = False,
 ) -> Data:
     r"""What a model sees of a simulation that does not change with time.
 
@@ -35,29 +37,33 @@ def mesh_graph(
             (default: :obj:`PREDICTED_TYPES`)
         coarse_levels (int, optional): How many coarser levels add long-range edges.
             (default: :obj:`0`)
+        gradients (bool, optional): Whether the graph holds what takes gradients of fields, see
+            :func:`~pyg_stmamba.data.mesh.gradient_weights`. (default: :obj:`False`)
 
     Returns:
         torch_geometric.data.Data: :obj:`edge_index` :math:`(2, |\mathcal{E}|)`,
         :obj:`edge_attr` :math:`(|\mathcal{E}|, D + 1)`, with coarse levels
         :math:`(|\mathcal{E}|, D + 2 + \text{levels})`, :obj:`node_type` and :obj:`predicted`
         :math:`(|\mathcal{V}|)`, :obj:`conditions` :math:`(1, P)`, :obj:`static`
-        :math:`(|\mathcal{V}|, F)` if there is any, and :obj:`trajectory` :math:`(1)`, 0.
+        :math:`(|\mathcal{V}|, F)` if there is any, :obj:`gradient_index` :math:`(2, M)` and
+        :obj:`gradient_weight` :math:`(M, D)` if asked for, and :obj:`trajectory` :math:`(1)`, 0.
 
     Raises:
         ValueError: If a parameter, static field or node type is not there, no node is of a
-            predicted type, or a number is not finite.
+            predicted type, a number is not finite, or the mesh has no gradients.
     """
-    graph = mesh_part(trajectory.mesh, tuple(predicted_types), coarse_levels)
+    graph = mesh_part(trajectory.mesh, tuple(predicted_types), coarse_levels, gradients)
     return with_numbers(graph, trajectory, conditions, static)
 
 
-def mesh_part(mesh: Mesh, predicted_types: Sequence[str], num_levels: int) -> Data:
+def mesh_part(mesh: Mesh, predicted_types: Sequence[str], num_levels: int, gradients: bool) -> Data:
     r"""Returns what :func:`mesh_graph` takes from the mesh alone, the costly part.
 
     Args:
         mesh (Mesh): The mesh.
         predicted_types (sequence): See :func:`mesh_graph`.
         num_levels (int): How many coarser levels add long-range edges.
+        gradients (bool): Whether gradients of fields can be taken.
     """
     predicted = mesh.nodes_of(*predicted_types)
     if not predicted.any():
@@ -67,12 +73,15 @@ def mesh_part(mesh: Mesh, predicted_types: Sequence[str], num_levels: int) -> Da
             f"of type {', '.join(present)}"
         )
     edge_index, edge_attr = _edges_of_levels(mesh, num_levels)
-    return Data(
+    graph = Data(
         edge_index=edge_index,
         edge_attr=edge_attr,
         node_type=torch.from_numpy(mesh.node_type.copy()),
         predicted=torch.from_numpy(predicted),
     )
+    if gradients:
+        graph.gradient_index, graph.gradient_weight = gradient_weights(mesh)
+    return graph
 
 
 def with_numbers(

@@ -28,6 +28,9 @@ class MeshProtocol(NamedTuple):
         history (int): Frames that are read before the first prediction. (default: :obj:`8`)
         coarse_levels (int): Coarser levels of the mesh, which add long edges; see
             :func:`~pyg_stmamba.data.mesh.coarse_levels`. (default: :obj:`0`)
+        gradients (bool): Whether the gradient of the state at each node, and how the flow carries
+            it along, are read too; see :func:`~pyg_stmamba.data.mesh.derivatives`.
+            (default: :obj:`False`)
     """
 
     state: tuple[str, ...] = ("velocity",)
@@ -37,6 +40,7 @@ class MeshProtocol(NamedTuple):
     predicted_types: tuple[str, ...] = PREDICTED_TYPES
     history: int = 8
     coarse_levels: int = 0
+    gradients: bool = False
 
     def graph(self, trajectory: MeshTrajectory) -> Data:
         r"""Returns what does not change in a simulation, see
@@ -51,6 +55,7 @@ class MeshProtocol(NamedTuple):
             static=self.static,
             predicted_types=self.predicted_types,
             coarse_levels=self.coarse_levels,
+            gradients=self.gradients,
         )
 
     def windows(
@@ -86,6 +91,7 @@ class MeshProtocol(NamedTuple):
             static=self.static,
             predicted_types=self.predicted_types,
             coarse_levels=self.coarse_levels,
+            gradients=self.gradients,
         )
 
     def model_arguments(self, trajectory: MeshTrajectory) -> dict[str, Any]:
@@ -102,4 +108,5 @@ class MeshProtocol(NamedTuple):
             "edge_channels": self.graph(trajectory).edge_attr.size(1),
             "conditions": list(self.conditions),
             "static": {name: trajectory.static[name].shape[1] for name in self.static},
+            "gradient_dim": trajectory.mesh.dim if self.gradients else 0,
         }

@@ -73,6 +73,7 @@ class MeshWindows(Dataset[Data]):
         predicted_types (sequence, optional): See :func:`mesh_graph`.
             (default: :obj:`PREDICTED_TYPES`)
         coarse_levels (int, optional): See :func:`mesh_graph`. (default: :obj:`0`)
+        gradients (bool, optional): See :func:`mesh_graph`. (default: :obj:`False`)
 
     What a model needs to know is in the attributes :obj:`state`, :obj:`outputs` and :obj:`static`
     (fields and their numbers of channels), :obj:`conditions`, :obj:`node_types`,
@@ -99,6 +100,7 @@ class MeshWindows(Dataset[Data]):
         static: Sequence[str] | None = None,
         predicted_types: Sequence[str] = PREDICTED_TYPES,
         coarse_levels: int = 0,
+        gradients: bool = False,
     ) -> None:
         if noise_kind not in NOISE_KINDS:
             raise ValueError(f"unknown noise_kind {noise_kind!r}; choose from {NOISE_KINDS}")
@@ -114,9 +116,11 @@ class MeshWindows(Dataset[Data]):
         self.trajectories = trajectories
         self.history, self.stride = history, stride
         self.noise_kind, self.seed = noise_kind, seed
+        self.gradients = gradients
         self.conditions = _names("conditions", conditions)
         self._read_fields(_names("state", state), _names("outputs", outputs), static)
-        self._read_trajectories(frames, tuple(predicted_types), coarse_levels)
+        of_mesh = (tuple(predicted_types), coarse_levels, gradients)
+        self._read_trajectories(frames, of_mesh)
         self._deviation = self._noise_deviation(noise)
         # Shared memory, so that workers that live through many epochs see it change too.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -204,7 +208,7 @@ class MeshWindows(Dataset[Data]):
         self.time_step = first.time_step
 
     def _read_trajectories(
-        self, frames: tuple[int, int] | None, predicted_types: tuple[str, ...], coarse_levels: int
+        self, frames: tuple[int, int] | None, of_mesh: tuple[tuple[str, ...], int, bool]
     ) -> None:
         meshes: dict[bytes, Data] = {}
         self._graphs: list[Data] = []
@@ -216,7 +220,7 @@ class MeshWindows(Dataset[Data]):
             self._check_same(number, trajectory)
             key = _fingerprint(trajectory.mesh)
             if key not in meshes:
-                meshes[key] = mesh_part(trajectory.mesh, predicted_types, coarse_levels)
+                meshes[key] = mesh_part(trajectory.mesh, *of_mesh)
             graph = with_numbers(meshes[key], trajectory, self.conditions, tuple(self.static))
             graph.trajectory = torch.tensor([number])
             count = (stop - self.history - 1 - first) // self.stride + 1

@@ -304,6 +304,7 @@ def _configuration(simulator: Simulator, options: Mapping[str, Any]) -> dict[str
     model, protocol, _ = simulator
     names = {made: name for name, made in MESH_MODELS.items()}
     of_data = {"state", "outputs", "node_types", "edge_channels", "conditions", "static"}
+    of_data |= {"gradient_dim"}
     own = {key: plain_option(v) for key, v in model.config().items() if key not in of_data}
     return {
         "model": {"name": names.get(type(model), type(model).__name__), **own},

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pyg_stmamba.data import Scaler
-from pyg_stmamba.data.mesh import Mesh, MeshTrajectory
+from pyg_stmamba.data.mesh import Mesh, MeshCalculus, MeshTrajectory
 from pyg_stmamba.data.mesh.frame_statistics import frame_statistics
 from pyg_stmamba.data.mesh.mesh_windows import MeshWindows
 
@@ -56,8 +56,24 @@ def test_equals_brute_force_over_pairs_of_frames(two, monkeypatch, values_at_onc
     check(given.change, change)
     check(given.edge_attr, [pairs[0].edge_attr, pairs[-1].edge_attr])
     check(given.static, [pairs[0].static, pairs[-1].static])
+    assert given.derivatives.mean.numel() == 0
     conditions = np.concatenate([pairs[0].conditions, pairs[-1].conditions]).astype(np.float64)
     check(given.conditions, [conditions], std=[conditions[:, 0].std(), 1.0])
+
+
+@pytest.mark.parametrize("values_at_once", [1 << 22, 100])
+def test_derivatives_are_those_of_the_frames(two, monkeypatch, values_at_once):
+    monkeypatch.setattr(sys.modules[frame_statistics.__module__], "VALUES_AT_ONCE", values_at_once)
+    given = frame_statistics(MeshWindows(two, history=2, noise=0.5, gradients=True)).derivatives
+    rows = []
+    for trajectory in two:
+        velocity = np.asarray(trajectory.fields["velocity"], dtype=np.float64)[:-1].swapaxes(0, 1)
+        gradient = MeshCalculus(trajectory.mesh).node_gradient(velocity)
+        advection = np.einsum("ntsd,ntd->nts", gradient, velocity)
+        rows += [np.c_[gradient.reshape(-1, 4), advection.reshape(-1, 2)]]
+    values = np.concatenate(rows)
+    np.testing.assert_allclose(given.mean, values.mean(0), atol=1e-5)
+    np.testing.assert_allclose(given.std, values.std(0), rtol=1e-6)
 
 
 def test_agrees_with_the_scaler_of_series(two):

@@ -5,6 +5,7 @@ from torch_geometric.data import Batch
 
 from pyg_stmamba.data.mesh import Mesh, MeshTrajectory
 from pyg_stmamba.data.mesh.coarse_levels import coarse_levels
+from pyg_stmamba.data.mesh.derivatives import gradient_weights
 from pyg_stmamba.data.mesh.edges import cells_to_edges, edge_features
 from pyg_stmamba.data.mesh.mesh_graph import mesh_graph
 
@@ -63,6 +64,16 @@ def test_coarse_levels_add_edges_and_channels(trajectory):
     assert level.argmax(1).unique_consecutive(return_counts=True)[1].tolist() == [
         part.size(1) for part in parts
     ]
+
+
+def test_gradients(trajectory):
+    graph = mesh_graph(trajectory, gradients=True)
+    index, weight = gradient_weights(trajectory.mesh)
+    assert torch.equal(graph.gradient_index, index)
+    assert torch.equal(graph.gradient_weight, weight)
+    assert "gradient_index" not in mesh_graph(trajectory)
+    batch = Batch.from_data_list([graph, graph])
+    assert torch.equal(batch.gradient_index, torch.cat([index, index + 49], dim=1))
 
 
 def test_graphs_batch(trajectory):

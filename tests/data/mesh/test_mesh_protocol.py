@@ -53,4 +53,9 @@ def test_the_arguments_of_a_model_follow_from_the_data(trajectory):
         "edge_channels": 3,
         "conditions": ["viscosity"],
         "static": {"depth": 1, "wall": 2},
+        "gradient_dim": 0,
     }
+    with_gradients = protocol._replace(gradients=True)
+    assert with_gradients.model_arguments(trajectory)["gradient_dim"] == 2
+    assert "gradient_weight" in with_gradients.graph(trajectory)
+    assert "gradient_weight" in with_gradients.windows([trajectory])[0]

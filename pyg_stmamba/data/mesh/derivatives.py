@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyg_stmamba.data.mesh.calculus import MeshCalculus
+from pyg_stmamba.data.mesh.mesh import Mesh
+
+
+def gradient_weights(mesh: Mesh) -> tuple[Tensor, Tensor]:
+    r"""Returns the gradient at the nodes of a mesh, see
+    :meth:`~pyg_stmamba.data.mesh.MeshCalculus.node_gradient`, as sums over nodes nearby.
+
+    .. math::
+        \nabla f_i = \sum_j \mathbf{g}_{i,j} f_j
+
+    Args:
+        mesh (Mesh): The mesh.
+
+    Returns:
+        tuple[Tensor, Tensor]: The pairs :math:`(i, j)`, :math:`(2, M)`, and their weights
+        :math:`\mathbf{g}`, :math:`(M, D)`.
+
+    Raises:
+        ValueError: If the cells do not fill the space of the mesh, as those of a surface in 3-D.
+    """
+    operators = MeshCalculus(mesh).node_gradient_operators
+    node, neighbor = sum(abs(along) for along in operators).nonzero()
+    weights = [np.asarray(along[node, neighbor]).ravel() for along in operators]
+    index = np.stack([node, neighbor]).astype(np.int64)
+    return torch.from_numpy(index), torch.from_numpy(np.stack(weights, 1).astype(np.float32))
+
+
+def derivatives(x: Tensor, index: Tensor, weight: Tensor, velocity: slice | None) -> Tensor:
+    r"""Returns the gradient of each channel of a state, and how the flow carries it along.
+
+    .. math::
+        \nabla s_i, \qquad (\mathbf{u}_i \cdot \nabla) \, s_i
+
+    Args:
+        x (torch.Tensor): The state.
+        index (torch.Tensor): Pairs of nodes, see :func:`gradient_weights`.
+        weight (torch.Tensor): Their weights.
+        velocity (slice, optional): The channels of the velocity :math:`\mathbf{u}`; without one
+            there are only gradients.
+
+    Shapes:
+        - **input:** :math:`(|\mathcal{V}|, H, S)`, :math:`(2, M)`, :math:`(M, D)`
+        - **output:** :math:`(|\mathcal{V}|, H, S D + S)` or :math:`(|\mathcal{V}|, H, S D)`
+    """
+    node, neighbor = index
+    parts = x.index_select(0, neighbor).unsqueeze(-1) * weight.view(-1, 1, 1, weight.size(1))
+    gradient = x.new_zeros(*x.shape, weight.size(1)).index_add_(0, node, parts)
+    if velocity is None:
+        return gradient.flatten(2)
+    advection = (gradient * x[..., velocity].unsqueeze(2)).sum(-1)
+    return torch.cat([gradient.flatten(2), advection], dim=-1)
+
+
+def velocity_channels(state: Mapping[str, int], dim: int) -> slice | None:
+    r"""Returns the channels of the first field of a state with one for each direction.
+
+    Args:
+        state (dict[str, int]): The fields and their numbers of channels.
+        dim (int): Number of directions.
+    """
+    first = 0
+    for channels in state.values():
+        if channels == dim:
+            return slice(first, first + channels)
+        first += channels
+    return None
+
+
+def derivative_channels(state: Mapping[str, int], dim: int) -> int:
+    r"""Returns how many channels :func:`derivatives` gives, none without directions.
+
+    Args:
+        state (dict[str, int]): The fields and their numbers of channels.
+        dim (int): Number of directions, 0 for none.
+    """
+    channels = sum(state.values())
+    carried = dim > 0 and velocity_channels(state, dim) is not None
+    return channels * dim + (channels if carried else 0)
