@@ -34,7 +34,8 @@ class MeshWindows(Dataset[Data]):
       :math:`t + H - 1`, with noise at the predicted nodes if asked for,
     * :obj:`y` :math:`(|\mathcal{V}|, H, S + O)`: state and outputs at the frames :math:`t + 1` to
       :math:`t + H`, never with noise,
-    * :obj:`trajectory` :math:`(1)` and :obj:`start` :math:`(1)`: which one, and :math:`t`.
+    * :obj:`trajectory` :math:`(1)` and :obj:`start` :math:`(1)`: which one, and the number of
+      the frame :math:`t` by its clock, see :attr:`MeshTrajectory.first_frame`.
 
     As :obj:`y` stays clean, the change that a model learns takes the noise away again, as in
     `"Learning Mesh-Based Simulation with Graph Networks" <https://arxiv.org/abs/2010.03409>`_.
@@ -161,7 +162,7 @@ class MeshWindows(Dataset[Data]):
         return Data(
             x=torch.from_numpy(x),
             y=torch.from_numpy(y),
-            start=torch.tensor([start]),
+            start=torch.tensor([trajectory.first_frame + start]),
             **graph.to_dict(),
         )
 

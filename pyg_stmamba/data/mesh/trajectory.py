@@ -89,6 +89,12 @@ class MeshTrajectory:
         r"""The time from one frame to the next, 0 for a single frame."""
         return float(np.median(np.diff(self.times))) if len(self.times) > 1 else 0.0
 
+    @property
+    def first_frame(self) -> int:
+        r"""The number of the first frame by the clock, frame 0 being that at time 0. It tells a
+        part of a simulation where it stands in the whole."""
+        return round(float(self.times[0]) / self.time_step) if self.time_step else 0
+
     def channels(self, name: str) -> int:
         r"""Returns how many channels a field has."""
         return int(self.field(name).shape[2])

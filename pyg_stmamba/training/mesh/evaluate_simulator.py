@@ -171,7 +171,7 @@ def squared_step_errors(
     model, protocol, _ = simulator
     model.to(torch.device(device)).eval()
     graph = protocol.graph(trajectory).to(device)
-    graph.start = torch.zeros(1, dtype=torch.long, device=device)
+    graph.start = torch.tensor([trajectory.first_frame], device=device)
     carried: Any = None
     errors = []
     for first in range(0, trajectory.num_frames - 1, CHUNK):

@@ -99,7 +99,7 @@ def roll_out(
     was_training = model.training
     model.to(torch.device(device)).eval()
     graph = Batch.from_data_list([protocol.graph(trajectory)]).to(device)
-    graph.start = torch.tensor([start], device=device)
+    graph.start = torch.tensor([trajectory.first_frame + start], device=device)
     given = torch.from_numpy(trajectory.frames(protocol.state, start, first)).to(device)
     if protocol.outputs and all(name in trajectory.fields for name in protocol.outputs):
         last = trajectory.frames(protocol.outputs, first - 1, first)[:, 0]

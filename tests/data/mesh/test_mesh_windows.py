@@ -61,6 +61,7 @@ def test_windows_are_the_frames(lattice, history, stride, frames, order, num_sta
             assert window.x.is_contiguous()
             assert window.x.dtype == window.y.dtype == torch.float32
             assert (window.trajectory.tolist(), window.start.tolist()) == ([number], [start])
+            assert trajectory.first_frame == 0
             place += 1
     assert place == len(windows)
 

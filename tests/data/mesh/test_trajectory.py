@@ -66,6 +66,7 @@ def test_only_what_is_asked_for_is_read(velocity):
 def test_some_frames_are_a_trajectory(trajectory):
     part = trajectory.between(1, 5).between(1, 3)
     assert part.times.tolist() == [1.0, 1.5]
+    assert (trajectory.first_frame, part.first_frame) == (0, 2)
     assert part.series["drag"].tolist() == [2, 3]
     assert part.parameters == {"viscosity": 1e-3}
     np.testing.assert_array_equal(part.frames("pressure"), trajectory.frames("pressure", 2, 4))

@@ -19,7 +19,7 @@ def test_single_steps_from_true_frames(make_simulator, flows, protocol, monkeypa
     simulator, flow = make_simulator(), flows[1]
     found = squared_step_errors(simulator, flow, warm_up=4)
     graph = protocol.graph(flow)
-    graph.start = torch.zeros(1, dtype=torch.long)
+    graph.start = torch.ones(1, dtype=torch.long)  # the first frame is at time 0.1
     frames = torch.from_numpy(flow.frames("velocity"))
     with torch.no_grad():
         predicted = simulator.model.prefill(frames[:, :-1], graph)[0][..., :2]

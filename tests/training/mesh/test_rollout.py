@@ -11,7 +11,7 @@ def plain_rollout(simulator, flow, start, steps):
     """The same by passing everything from the first frame on through the model again."""
     model, protocol, _ = simulator
     graph = protocol.graph(flow)
-    graph.start = torch.tensor([start])
+    graph.start = torch.tensor([flow.first_frame + start])
     given = torch.from_numpy(flow.frames("velocity", start, start + protocol.history))
     held = given[:, -1]
     predicted = []
@@ -51,7 +51,7 @@ def test_a_model_that_does_not_stream_reads_the_last_frames(make_simulator, flow
     )
     for step in range(5):
         given = torch.from_numpy(frames[step : step + 4]).transpose(0, 1)
-        graph.start = torch.tensor([step])
+        graph.start = torch.tensor([1 + step])  # the first frame is at time 0.1
         with torch.no_grad():
             expected = simulator.model.prefill(given, graph)[0][:, -1]
         inside = graph.predicted.numpy()

@@ -22,8 +22,9 @@ def test_training_windows_are_drawn_anew_each_epoch(split, protocol):
 def test_validation_windows_hold_history_and_rollout(split, protocol, flows):
     data = SimulatorData(split, protocol, noise=0.5, val_steps=10, val_rollouts=3)
     batches = list(data.val_dataloader())
-    # 30 frames give 17 windows of 4 frames and 10 steps; three are spread over them.
-    assert torch.cat([batch.start for batch in batches]).tolist() == [0, 8, 16]
+    # 30 frames give 17 windows of 4 frames and 10 steps; three are spread over them. By the clock
+    # the first frame, at time 0.1, has number 1.
+    assert torch.cat([batch.start for batch in batches]).tolist() == [1, 9, 17]
     window = data.val_windows[8]
     assert window.x.shape == (16, 13, 2)
     assert torch.equal(window.x, torch.from_numpy(flows[2].frames("velocity", 8, 21)))
