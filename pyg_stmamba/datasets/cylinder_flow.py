@@ -152,7 +152,8 @@ class CylinderFlow(Sequence[MeshTrajectory]):
         jobs = [
             (self.path(i), [self.seed, SPLITS.index(self.split), i], self.options) for i in missing
         ]
-        bar = tqdm(total=len(jobs), desc=f"Simulating ({self.split})", disable=not progress)
+        hidden = not (progress and jobs)
+        bar = tqdm(total=len(jobs), desc=f"Simulating ({self.split})", disable=hidden)
         failed = []
         with bar, _one_thread_each():
             for number, exit_code in in_processes(_simulate, jobs, processes):

@@ -37,7 +37,7 @@ def test_a_simulation_is_that_of_its_seed_split_and_number(flows):
         flows[2]
 
 
-def test_finished_simulations_are_kept(root, flows, monkeypatch):
+def test_finished_simulations_are_kept(root, flows, monkeypatch, capsys):
     def no_more(*arguments):
         assert list(arguments[1]) == []
         return iter(())
@@ -45,6 +45,7 @@ def test_finished_simulations_are_kept(root, flows, monkeypatch):
     monkeypatch.setattr("pyg_stmamba.datasets.cylinder_flow.in_processes", no_more)
     again = CylinderFlow(root, "train", 2, seed=3, **SMALL)
     np.testing.assert_array_equal(again[0].frames("pressure"), flows[0].frames("pressure"))
+    assert capsys.readouterr().err == ""
 
 
 def test_a_killed_run_goes_on_where_it_was(root, flows, monkeypatch):
