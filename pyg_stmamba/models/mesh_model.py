@@ -181,9 +181,25 @@ class MeshModel(nn.Module):
         y, state = self.prefill(x.unsqueeze(1), data, state)
         return y.squeeze(1), state
 
-    def loss(self, data: Data, skip: int = 0, weights: Mapping[str, float] | None = None) -> Tensor:
+    def loss(
+        self,
+        data: Data,
+        skip: int = 0,
+        weights: Mapping[str, float] | None = None,
+        unroll: int = 0,
+    ) -> Tensor:
         r"""The mean square of the errors of a window or batch in scaled units: those of the state
         over the predicted nodes, those of the outputs over all nodes, since they are given nowhere.
+
+        With :obj:`unroll` the last frames of a window are not given, but what the model itself
+        has predicted, so that it learns not to let its errors grow. With :math:`L_k` the mean
+        square of predictions :math:`k` steps after the last given frame, and :math:`L_1` that
+        after all given frames,
+
+        .. math::
+            L = \sum_{k=1}^{K+1} \frac{L_k}{k} \, \Big/ \, \sum_{k=1}^{K+1} \frac{1}{k}
+
+        and gradients go through all steps.
 
         Args:
             data (Data): Windows, with the next frames :obj:`y`.
@@ -191,23 +207,32 @@ class MeshModel(nn.Module):
                 because little came before them. (default: :obj:`0`)
             weights (dict[str, float], optional): How much a channel of a field counts.
                 (default: :obj:`None`, all the same)
+            unroll (int, optional): Number of frames :math:`K` at the end of a window that the
+                model predicts before it reads them. (default: :obj:`0`)
 
         Shapes:
             - **input:** :obj:`y` :math:`(|\mathcal{V}|, H, S + O)`
             - **output:** a number
         """
-        if not 0 <= skip < data.x.size(1):
-            raise ValueError(f"skip={skip} must leave a frame of the {data.x.size(1)} of a window")
-        z, _ = self._scaled_forecast(data.x, data, None)
-        next_state, outputs = data.y.split([self.state_channels, self.output_channels], -1)
-        wanted = self.change_scaler(next_state - data.x)
-        error = (z[..., : self.state_channels] - wanted)[data.predicted]
-        mean_squares = [error[:, skip:].square().mean((0, 1))]
-        if self.output_scaler is not None:
-            error = z[..., self.state_channels :] - self.output_scaler(outputs)
-            mean_squares.append(error[:, skip:].square().mean((0, 1)))
+        frames = data.x.size(1)
+        given = frames - unroll
+        if not 0 <= skip < given <= frames:
+            raise ValueError(
+                f"skip={skip} and unroll={unroll} must leave a frame of the {frames} of a window"
+            )
+        x = data.x[:, :given]
+        z, carried = self._scaled_forecast(x, data, None)
+        squares = [self._mean_squares(z[:, skip:], x[:, skip:], data.y[:, skip:given], data)]
+        predicted = data.predicted.view(-1, 1, 1)
+        for frame in range(given, frames):
+            own = self._in_units(z[:, -1:], x[:, -1:], data.predicted)[..., : self.state_channels]
+            x = torch.where(predicted, own, data.x[:, frame : frame + 1])
+            z, carried = self._scaled_forecast(x, data, carried)
+            squares.append(self._mean_squares(z, x, data.y[:, frame : frame + 1], data))
+        shares = 1 / torch.arange(1, len(squares) + 1, device=z.device).unsqueeze(1)
+        of_channels = (shares * torch.stack(squares)).sum(0) / shares.sum()
         weight = self._channel_weights(weights).to(z)
-        return (torch.cat(mean_squares) * weight).sum() / weight.sum()
+        return (of_channels * weight).sum() / weight.sum()
 
     def _forecast(
         self, nodes: Tensor, edges: Tensor, x: Tensor, data: Data, state: Any
@@ -268,6 +293,17 @@ class MeshModel(nn.Module):
                 f"{len(self.node_types) - 1} ({', '.join(self.node_types)})"
             )
         return F.one_hot(node_type, len(self.node_types))
+
+    def _mean_squares(self, z: Tensor, x: Tensor, y: Tensor, data: Data) -> Tensor:
+        """The mean square of the scaled errors of each channel."""
+        next_state, outputs = y.split([self.state_channels, self.output_channels], -1)
+        wanted = self.change_scaler(next_state - x)
+        error = (z[..., : self.state_channels] - wanted)[data.predicted]
+        squares = [error.square().mean((0, 1))]
+        if self.output_scaler is not None:
+            error = z[..., self.state_channels :] - self.output_scaler(outputs)
+            squares.append(error.square().mean((0, 1)))
+        return torch.cat(squares)
 
     def _in_units(self, z: Tensor, x: Tensor, predicted: Tensor) -> Tensor:
         change = self.change_scaler.inverse(z[..., : self.state_channels])

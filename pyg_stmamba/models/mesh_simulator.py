@@ -74,7 +74,7 @@ class MeshSimulator(MeshModel):
             frame before (zero at the first frame). (default: :obj:`True`)
         spectral_time (int, optional): Number of dominant frequencies of the training data whose
             waves tell the time, see :class:`~pyg_stmamba.nn.SpectralTimeEmbedding`; time is
-            counted in frames from the start of a trajectory. For flows that follow a clock, as
+            counted in frames from time 0 of a trajectory. For flows that follow a clock, as
             behind an oscillating inlet. (default: :obj:`0`)
 
     Shapes:
@@ -179,9 +179,15 @@ class MeshSimulator(MeshModel):
         losses = [block.get_aux_loss() for block in blocks]
         return torch.stack(losses).sum() if losses else torch.zeros(())
 
-    def loss(self, data: Data, skip: int = 0, weights: Mapping[str, float] | None = None) -> Tensor:
+    def loss(
+        self,
+        data: Data,
+        skip: int = 0,
+        weights: Mapping[str, float] | None = None,
+        unroll: int = 0,
+    ) -> Tensor:
         redraw_when_due(self)
-        return super().loss(data, skip, weights)
+        return super().loss(data, skip, weights, unroll)
 
     def _forecast(
         self, nodes: Tensor, edges: Tensor, x: Tensor, data: Data, state: Any

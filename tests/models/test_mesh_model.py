@@ -123,6 +123,32 @@ def test_loss_is_the_mean_square_in_scaled_units(model, batch):
     close(nothing, of_output.mean(), 1e-5)
 
 
+@pytest.mark.parametrize("skip", [0, 1])
+@pytest.mark.parametrize("unroll", [1, 3])
+def test_unrolled_loss_is_that_of_the_models_own_steps(model, batch, skip, unroll):
+    given = 6 - unroll
+    y, state = model.prefill(batch.x[:, :given], batch)
+    errors = [(y[:, skip:] - batch.y[:, skip:given])]
+    for frame in range(given, 6):
+        own = torch.where(batch.predicted[:, None], y[:, -1, :2], batch.x[:, frame])
+        y, state = model.step(own, batch, state)
+        y = y.unsqueeze(1)
+        errors.append(y - batch.y[:, frame : frame + 1])
+    assert state == 6
+    wanted = 0
+    for steps, error in enumerate(errors, start=1):
+        of_state = (error[..., :2] / model.change_scaler.std)[batch.predicted].square()
+        of_output = (error[..., 2:] / model.output_scaler.std).square()
+        both = torch.cat([of_state.mean((0, 1)), of_output.mean((0, 1))])
+        wanted = wanted + both.mean() / steps
+    wanted = wanted / sum(1 / steps for steps in range(1, unroll + 2))
+    found = model.loss(batch, skip, unroll=unroll)
+    close(found, wanted, 1e-4)
+    gradients = [torch.autograd.grad(loss, model.linear.weight)[0] for loss in (found, wanted)]
+    close(*gradients, 1e-3)
+    assert abs(found - model.loss(batch, skip)) > 1e-3 * found
+
+
 def test_loss_of_the_truth_is_zero(model, batch):
     class Knows(MeshModel):
         def _forecast(self, nodes, edges, x, data, state):
@@ -178,7 +204,7 @@ def test_errors(model, batch, mesh_arguments):
         LinearOnMesh(**mesh_arguments | {"state": {}})
     with pytest.raises(ValueError, match=r"frames \[N, H, 2\] of velocity.*\[41, 6, 3\]"):
         model.prefill(batch.y, batch)
-    with pytest.raises(ValueError, match=r"skip=6 must leave a frame of the 6"):
+    with pytest.raises(ValueError, match=r"skip=6 and unroll=0 must leave a frame of the 6"):
         model.loss(batch, skip=6)
     with pytest.raises(ValueError, match=r"no field 'density'.*velocity, pressure"):
         model.loss(batch, weights={"density": 1.0})

@@ -69,7 +69,7 @@ def fit_simulator(
     noise: float | Mapping[str, float] = 0.0,
     noise_kind: Literal["independent", "walk"] = "independent",
     skip: int = 0,
-    push_forward: int = 0,
+    unroll: int = 0,
     val_steps: int = 50,
     val_rollouts: int = 2,
     learning_rate: float = 1e-3,
@@ -132,9 +132,9 @@ def fit_simulator(
             (default: :obj:`"independent"`)
         skip (int, optional): Frames at the start of a window whose errors do not count.
             (default: :obj:`0`)
-        push_forward (int, optional): Up to how many steps the frames of a training window are
-            predicted by the model itself, so that it learns to take its own errors away, see
-            :class:`SimulatorModule`. (default: :obj:`0`)
+        unroll (int, optional): How many frames at the end of a training window are what the model
+            itself has predicted, late in training, so that it learns not to let its errors grow,
+            see :class:`SimulatorModule`. (default: :obj:`0`)
         val_steps (int, optional): Steps of a validation rollout. (default: :obj:`50`)
         val_rollouts (int, optional): Validation rollouts of each simulation.
             (default: :obj:`2`)
@@ -198,7 +198,7 @@ def fit_simulator(
         max_seconds,
         seed,
         skip,
-        push_forward,
+        unroll,
     )
     with ExitStack() as stack, torch.random.fork_rng(devices=all_gpus()):
         folder = RunFolder(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from copy import copy
 from typing import Any
 
 import torch
@@ -18,12 +17,10 @@ class SimulatorModule(RunModule):
     r"""Trains a surrogate on the changes from frame to frame, and validates it by itself.
 
     The loss is the mean square error of scaled changes and outputs over all frames of a window.
-    With :obj:`push_forward` the frames of a window are what the model itself predicts, several
-    times over, as in `"Message Passing Neural PDE Solvers" <https://arxiv.org/abs/2202.03376>`_,
-    but at all frames at once: after :math:`k` passes without gradients each frame is a prediction
-    over :math:`k` steps, and the loss is that of the step from there to the true next frame.
-    :math:`k` is drawn for each batch, up to a number that rises to :obj:`push_forward` in the
-    first half of training. It costs a third of a step of training for each pass.
+    With :obj:`unroll`, in the second half of training, the last frames of a window are what the
+    model itself has predicted, with gradients through all steps, see
+    :meth:`~pyg_stmamba.models.mesh_model.MeshModel.loss`. Their number rises from none at half of
+    training to :obj:`unroll` at three quarters; a step then takes about twice as long.
 
     Two errors of the state are measured on validation windows over the predicted nodes: of one
     step from true frames, :obj:`val_rmse`, and of a rollout, :obj:`val_rollout_rmse`, by which
@@ -38,8 +35,8 @@ class SimulatorModule(RunModule):
         seed (int, optional): Seed of whatever is drawn in training. (default: :obj:`0`)
         skip (int, optional): Frames at the start of a window whose errors do not count.
             (default: :obj:`0`)
-        push_forward (int, optional): Up to how many steps the frames of a training window are
-            predicted by the model itself. (default: :obj:`0`)
+        unroll (int, optional): How many frames at the end of a training window are what the model
+            itself has predicted, late in training. (default: :obj:`0`)
     """
 
     kind = KIND
@@ -54,7 +51,7 @@ class SimulatorModule(RunModule):
         max_seconds: float | None = None,
         seed: int = 0,
         skip: int = 0,
-        push_forward: int = 0,
+        unroll: int = 0,
     ) -> None:
         super().__init__(
             simulator.model,
@@ -70,41 +67,25 @@ class SimulatorModule(RunModule):
                 f"skip={skip} must be at least 0 and below the {simulator.protocol.history} "
                 "frames of a window"
             )
-        if not 0 <= push_forward < simulator.protocol.history:
+        most = simulator.protocol.history - 1 - skip
+        if not 0 <= unroll <= most:
             raise ValueError(
-                f"push_forward={push_forward} must be at least 0 and below the "
-                f"{simulator.protocol.history} frames of a window"
+                f"unroll={unroll} must be at least 0 and at most {most}, so that skip={skip} "
+                f"leaves a frame of the {simulator.protocol.history} of a window"
             )
-        self.skip, self.push_forward = skip, push_forward
+        self.skip, self.unroll = skip, unroll
         self.history_frames = simulator.protocol.history
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         model: Any = self.model
-        if self.push_forward:
-            fraction = min(1.0, 2 * self._progress(batch_idx).fraction)
-            most = round(fraction * self.push_forward)
-            batch = self.pushed_forward(batch, int(torch.randint(most + 1, ())))
-        loss = model.loss(batch, self.skip)
+        unroll = 0
+        if self.unroll:
+            late = min(max(4 * self._progress(batch_idx).fraction - 2, 0.0), 1.0)
+            unroll = round(late * self.unroll)
+        loss = model.loss(batch, self.skip, unroll=unroll)
         self.count_loss(loss, batch.num_graphs)
         get_aux_loss: Any = getattr(model, "get_aux_loss", None)
         return loss if get_aux_loss is None else loss + get_aux_loss()
-
-    @torch.no_grad()
-    def pushed_forward(self, batch: Data, passes: int) -> Data:
-        r"""Returns windows of which each frame but the first, where the model predicts, is its
-        prediction from the frames before, taken again and again.
-
-        Args:
-            batch (Data): The windows.
-            passes (int): How often.
-        """
-        pushed = copy(batch)
-        predicted, channels = batch.predicted.view(-1, 1, 1), batch.x.size(-1)
-        for _ in range(passes):
-            following = self.model(pushed)[:, :-1, :channels]
-            frames = torch.where(predicted, following, batch.x[:, 1:])
-            pushed.x = torch.cat([batch.x[:, :1], frames], dim=1)
-        return pushed
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()

@@ -62,46 +62,23 @@ def test_skip_must_leave_a_frame(make_simulator):
         SimulatorModule(make_simulator(), skip=4)
 
 
-@pytest.mark.parametrize("passes", [0, 1, 3])
-def test_pushed_forward_frames_are_predictions_over_that_many_steps(
-    module, make_simulator, flows, protocol, passes
-):
-    windows = protocol._replace(history=9).windows(flows[:1])
-    window = windows[5]
-    pushed = module.pushed_forward(window, passes)
-    # At the frame after that many, all before it are those of a rollout from the first one.
-    rollout = roll_out(
-        make_simulator(), flows[0], start=5, warm_up=1, steps=passes + 1, boundary="data"
-    )
-    frames = np.concatenate(
-        [flows[0].fields["velocity"][5:6], rollout.trajectory.fields["velocity"][:passes]]
-    )
-    np.testing.assert_allclose(
-        pushed.x[:, : passes + 1].transpose(0, 1), frames, rtol=1e-4, atol=1e-5
-    )
-    assert torch.equal(pushed.y, window.y)
-    border = ~window.predicted
-    assert torch.equal(pushed.x[border], window.x[border])
-    if passes:
-        assert not torch.equal(pushed.x[:, 5], window.x[:, 5])
-    assert torch.equal(window.x, windows[5].x)
-
-
-def test_push_forward_rises_in_the_first_half_of_training(module, monkeypatch, flows, protocol):
+def test_unrolling_begins_at_half_of_training(module, monkeypatch, flows, protocol):
     asked = []
     monkeypatch.setattr(
-        module, "pushed_forward", lambda batch, passes: asked.append(passes) or batch
+        module.model,
+        "loss",
+        lambda batch, skip, unroll: asked.append((skip, unroll)) or torch.zeros(()),
     )
-    module.push_forward = 3
+    module.skip, module.unroll = 1, 2
     batch = Batch.from_data_list([protocol.windows(flows)[0]])
-    for fraction, most in ((0.0, 0), (0.25, 2), (0.5, 3), (1.0, 3)):
+    for fraction in (0.0, 0.5, 0.6, 0.65, 0.75, 1.0):
         monkeypatch.setattr(module, "_progress", lambda _, f=fraction: Progress(f, ()))
-        asked.clear()
-        for _ in range(40):
-            module.training_step(batch, 0)
-        assert set(asked) == set(range(most + 1))
+        module.training_step(batch, 0)
+    assert asked == [(1, 0), (1, 0), (1, 1), (1, 1), (1, 2), (1, 2)]
 
 
-def test_push_forward_must_be_shorter_than_a_window(make_simulator):
-    with pytest.raises(ValueError, match="push_forward=4 must be at least 0 and below the 4"):
-        SimulatorModule(make_simulator(), push_forward=4)
+def test_unroll_must_leave_a_frame(make_simulator):
+    with pytest.raises(
+        ValueError, match="unroll=3 must be at least 0 and at most 2, so that skip=1"
+    ):
+        SimulatorModule(make_simulator(), skip=1, unroll=3)
