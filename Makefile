@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup lint test test-each slow scatter demo clean
+.PHONY: setup lint test test-each slow scatter demo mesh-demo clean
 
 setup: $(STAMP)
 
@@ -43,6 +43,9 @@ scatter: setup
 
 demo: setup
 	$(BIN)/pyg-stmamba train --config examples/demo.yaml
+
+mesh-demo: setup
+	$(BIN)/pyg-stmamba train --config examples/mesh_demo.yaml
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -30,8 +30,9 @@ def main(root: Path = ROOT, epochs: int = 4, channels: int = 16) -> dict:
     print(flow)
     print({name: f"{value:.4g}" for name, value in flow.parameters.items()})
 
-    # Sixteen frames a window; long edges between a quarter, a sixteenth of the nodes.
-    protocol = MeshProtocol(history=16, conditions=("viscosity",), coarse_levels=2)
+    # Sixteen frames a window; long edges between a quarter, a sixteenth of the nodes; gradients of
+    # the velocity, which are in the equations too.
+    protocol = MeshProtocol(history=16, conditions=("viscosity",), coarse_levels=2, gradients=True)
     torch.manual_seed(0)
     model = MeshSimulator(**protocol.model_arguments(flow), channels=channels, num_layers=2)
     result = fit_simulator(

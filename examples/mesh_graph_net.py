@@ -30,7 +30,12 @@ def main(root: Path = ROOT, minutes: float = 1.0) -> dict:
         (MeshSimulator, 16, {"channels": 16, "num_layers": 2}),
         (MeshGraphNet, 1, {"channels": 32, "num_steps": 6}),
     ):
-        protocol = MeshProtocol(history=history, conditions=("viscosity",), coarse_levels=2)
+        protocol = MeshProtocol(
+            history=history,
+            conditions=("viscosity",),
+            coarse_levels=2,
+            gradients=model_class.gradients,
+        )
         torch.manual_seed(0)
         model = model_class(**protocol.model_arguments(split.train[0]), **sizes)
         windows = 960 // (2 * history)  # the same number of frames in an epoch

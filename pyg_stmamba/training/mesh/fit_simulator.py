@@ -133,8 +133,8 @@ def fit_simulator(
         skip (int, optional): Frames at the start of a window whose errors do not count.
             (default: :obj:`0`)
         unroll (int, optional): How many frames at the end of a training window are what the model
-            itself has predicted, late in training, so that it learns not to let its errors grow,
-            see :class:`SimulatorModule`. (default: :obj:`0`)
+            itself has predicted, after a quarter of training, so that it learns not to let its
+            errors grow, see :class:`SimulatorModule`. (default: :obj:`0`)
         val_steps (int, optional): Steps of a validation rollout. (default: :obj:`50`)
         val_rollouts (int, optional): Validation rollouts of each simulation.
             (default: :obj:`2`)

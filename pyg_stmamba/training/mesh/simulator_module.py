@@ -17,10 +17,10 @@ class SimulatorModule(RunModule):
     r"""Trains a surrogate on the changes from frame to frame, and validates it by itself.
 
     The loss is the mean square error of scaled changes and outputs over all frames of a window.
-    With :obj:`unroll`, in the second half of training, the last frames of a window are what the
+    With :obj:`unroll`, after a quarter of training, the last frames of a window are what the
     model itself has predicted, with gradients through all steps, see
-    :meth:`~pyg_stmamba.models.mesh_model.MeshModel.loss`. Their number rises from none at half of
-    training to :obj:`unroll` at three quarters; a step then takes about twice as long.
+    :meth:`~pyg_stmamba.models.mesh_model.MeshModel.loss`. Their number rises from none then to
+    :obj:`unroll` at half of training; a step of training takes about twice as long.
 
     Two errors of the state are measured on validation windows over the predicted nodes: of one
     step from true frames, :obj:`val_rmse`, and of a rollout, :obj:`val_rollout_rmse`, by which
@@ -36,7 +36,7 @@ class SimulatorModule(RunModule):
         skip (int, optional): Frames at the start of a window whose errors do not count.
             (default: :obj:`0`)
         unroll (int, optional): How many frames at the end of a training window are what the model
-            itself has predicted, late in training. (default: :obj:`0`)
+            itself has predicted, after a quarter of training. (default: :obj:`0`)
     """
 
     kind = KIND
@@ -80,7 +80,7 @@ class SimulatorModule(RunModule):
         model: Any = self.model
         unroll = 0
         if self.unroll:
-            late = min(max(4 * self._progress(batch_idx).fraction - 2, 0.0), 1.0)
+            late = min(max(4 * self._progress(batch_idx).fraction - 1, 0.0), 1.0)
             unroll = round(late * self.unroll)
         loss = model.loss(batch, self.skip, unroll=unroll)
         self.count_loss(loss, batch.num_graphs)
