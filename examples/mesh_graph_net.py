@@ -4,7 +4,7 @@ MeshGraphNet passes messages many times and has no memory: each frame costs all 
 MeshSimulator passes few and remembers, one state a node, so that all frames of a window are
 samples in one pass: in the same time it sees many more of them. Both are rolled out from the
 same frames of a flow that neither has seen. With a minute each and small networks this shows how
-a comparison is made, not what either is worth; the README has one of an hour.
+a comparison is made, not what either is worth; the README has one of the full data set.
 """
 
 from pathlib import Path

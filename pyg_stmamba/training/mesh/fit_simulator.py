@@ -127,7 +127,9 @@ def fit_simulator(
             (default: :obj:`1`)
         noise (float or dict[str, float], optional): Standard deviation of the noise on the state
             at predicted nodes, in its units, other noise at each access; what is learned takes it
-            away again. (default: :obj:`0.0`)
+            away again. A model with a temporal operator learns to average independent noise away
+            over the frames, which does not help its rollouts: keep it small there, or do without
+            memory (:obj:`temporal=None`). (default: :obj:`0.0`)
         noise_kind (str, optional): :obj:`"independent"` from frame to frame, or :obj:`"walk"`.
             (default: :obj:`"independent"`)
         skip (int, optional): Frames at the start of a window whose errors do not count.
