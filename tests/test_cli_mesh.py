@@ -1,9 +1,11 @@
+import functools
 import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from pyg_stmamba.cli import main
@@ -12,6 +14,7 @@ from pyg_stmamba.data.mesh.trajectory import MeshTrajectory
 from pyg_stmamba.data.mesh_files.npz_trajectory import save_trajectory_npz
 from pyg_stmamba.data.mesh_files.pvd_series import write_pvd
 from pyg_stmamba.data.mesh_files.read_trajectory import read_trajectory
+from pyg_stmamba.training.mesh import fit_simulator
 
 QUICK = ["--max-epochs", "1", "--windows-per-epoch", "4", "--progress", "false"]
 QUICK += ["--model.channels", "8", "--model.num-layers", "1", "--accelerator", "cpu"]
@@ -86,12 +89,18 @@ def test_a_rollout_is_written_beside_the_truth(run, results, tmp_path, capsys):
     assert animation.stat().st_size > 1000
 
 
-def test_a_rollout_may_go_on_after_the_data(run, tmp_path):
+def test_a_rollout_may_go_on_after_the_data(run, tmp_path, capsys):
     out = tmp_path / "long.xdmf"
     main(["rollout", str(run), "--split", "all", "--steps", "50", "--out", str(out)])
     written = read_trajectory(out)
     assert written.num_frames == 50
     assert set(written.fields) == {"velocity", "pressure"}
+    # Three of 24 frames are read, so that 21 have a truth.
+    one_more = ["--steps", "22", "--animation", str(tmp_path / "rollout.gif")]
+    with pytest.raises(SystemExit):
+        main(["rollout", str(run), "--split", "all", "--out", str(out), *one_more])
+    assert "an animation shows the truth too" in capsys.readouterr().err
+    assert set(read_trajectory(out).fields) == {"velocity", "pressure"}
 
 
 def test_boundary_values_come_from_a_file(run, tmp_path):
@@ -110,7 +119,58 @@ def test_evaluation_puts_runs_side_by_side(run, tmp_path, capsys):
     scores = json.loads(out.read_text())
     assert list(scores["test"]["velocity_rmse"]) == ["1", "2"]
     assert scores["baselines"]["mine"] == scores["test"]
+    assert len(scores["rollouts"]) == 1
     assert "persistence" in capsys.readouterr().out
+
+
+def test_another_part_and_boundary_are_evaluated_from_a_checkpoint(run, tmp_path):
+    np.save(tmp_path / "inlet.npy", np.full((1, 24, 2), 7.0))
+    scores = []
+    for boundary in ("held", str(tmp_path / "inlet.npy")):
+        out = tmp_path / "errors.json"
+        main(
+            ["evaluate", str(run / "checkpoints" / "best.ckpt"), "--split", "val", "--steps", "1"]
+            + ["--nodes", "[inflow]", "--boundary", boundary, "--out", str(out)]
+        )
+        scores.append(json.loads(out.read_text())["val"]["velocity_rmse"]["1"])
+    # Held, the inlet is only a frame behind.
+    assert scores[0] < 1 < 4 < scores[1]
+
+
+def test_why_a_rollout_ended_is_said(run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["rollout", str(run), "--limit", "0", "--out", str(tmp_path / "rollout.npz")])
+    said = capsys.readouterr()
+    assert said.out.startswith("the rollout diverged at step 1")
+    assert "nothing to write: the rollout diverged at step 1" in said.err
+
+
+def test_what_training_is_given(results, tmp_path, monkeypatch, capsys):
+    given = {}
+
+    @functools.wraps(fit_simulator)  # the command line reads its options from the signature
+    def interrupted(model, split, protocol, **options):
+        given.update(options, model=model, protocol=protocol)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pyg_stmamba.training.mesh.fit_simulator", interrupted)
+    fields = "{velocity: U, pressure: p}"
+    arguments = ["train", "--dataset", str(results), "--fields", fields, "--out", str(tmp_path)]
+    weights = []
+    for seed in ("4", "4", "5"):
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, *QUICK, "--seed", seed, "--noise", "0.25"])
+        assert ended.value.code == 130
+        weights.append(given["model"].decoder.first.weight)
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert (given["protocol"].history, given["protocol"].gradients) == (8, True)
+    assert (given["seed"], given["noise"], given["resume"]) == (5, 0.25, False)
+    assert f"Go on with: pyg-stmamba train --resume {tmp_path}" in capsys.readouterr().err
+    network = ["--model", "mesh-graph-net", "--accelerator", "cpu"]
+    with pytest.raises(SystemExit):
+        main([*arguments, *network])
+    assert (given["protocol"].history, given["protocol"].gradients) == (1, False)
 
 
 def test_a_run_goes_on(run):
@@ -133,7 +193,7 @@ def test_several_files_are_several_simulations(tmp_path):
     flow = channel()
     names = ["velocity", "pressure"]
     for number in range(4):
-        fields = dict(zip(names, flow.fields.values()))
+        fields = dict(zip(names, ((1 + number) * values for values in flow.fields.values())))
         part = MeshTrajectory(flow.mesh, fields, 0.1 * flow.times, name=str(number))
         save_trajectory_npz(part, tmp_path / f"{number}.npz")
     files = [str(path) for path in sorted(tmp_path.glob("*.npz"))]
@@ -148,6 +208,10 @@ def test_several_files_are_several_simulations(tmp_path):
     # A network without memory reads one frame, unless it is told otherwise.
     assert yaml.safe_load((out / "config.yaml").read_text())["history"] is None
     assert metrics["rollouts"][0]["frames"] == 23
+    third = ["--split", "all", "--simulation", "2", "--steps", "2"]
+    main(["rollout", str(out), *third, "--out", str(tmp_path / "third.npz")])
+    truth = read_trajectory(tmp_path / "third.npz").frames("velocity_truth")
+    np.testing.assert_allclose(truth, 3 * flow.frames("U", 1, 3), rtol=1e-6)
 
 
 def test_flows_past_cylinders_are_simulated(tmp_path, capsys):
@@ -169,11 +233,28 @@ def test_flows_past_cylinders_are_simulated(tmp_path, capsys):
     assert len(list(tmp_path.rglob("val_*.npz"))) == 1
 
 
+def test_all_parts_are_simulated_where_they_are_looked_for(tmp_path, monkeypatch, capsys):
+    from pyg_stmamba.datasets.cylinder_flow import CylinderFlow
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "datasets" / "cylinder_flow").mkdir(parents=True)
+    monkeypatch.setattr(CylinderFlow, "_simulate_missing", lambda *arguments: None)
+    monkeypatch.setattr(CylinderFlow, "__getitem__", lambda self, number: "flow")
+    main(["simulate", "cylinder-flow", "--seed", "3"])
+    lines = capsys.readouterr().out.splitlines()
+    folder = f"datasets/cylinder_flow/processed/{CylinderFlow('', seed=3).folder.name}"
+    assert lines == [
+        f"{count} simulations ({split}), the first flow: {folder}"
+        for split, count in (("train", 20), ("val", 4), ("test", 6))
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["train", "--dataset", "no.pvd"], "no file or folder no.pvd"),
         (["convert", "--out", "a.npz"], "give --dataset: one of cylinder-flow"),
+        (["convert", "--dataset", "RESULTS", "RESULTS", "--out", "a.npz"], "one simulation at a"),
         (["train", "--dataset", "RESULTS", *QUICK], "no field 'velocity'; its fields are U, p"),
         (["train", "--dataset", "RESULTS", "--state", "[v]"], "no field 'v'; its fields are U, p"),
         (["rollout", "RUN", "--simulation", "7"], "there are the simulations 0 to 0"),

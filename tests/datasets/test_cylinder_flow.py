@@ -43,7 +43,7 @@ def test_finished_simulations_are_kept(root, flows, monkeypatch, capsys):
         return iter(())
 
     monkeypatch.setattr("pyg_stmamba.datasets.cylinder_flow.in_processes", no_more)
-    again = CylinderFlow(root, "train", 2, seed=3, **SMALL)
+    again = CylinderFlow(root, "train", 2, seed=3, **SMALL | {"progress": True})
     np.testing.assert_array_equal(again[0].frames("pressure"), flows[0].frames("pressure"))
     assert capsys.readouterr().err == ""
 
@@ -83,6 +83,35 @@ def test_processes_use_one_thread_each(monkeypatch):
     with _one_thread_each():
         assert os.environ["OMP_NUM_THREADS"] == "1"
     assert os.environ["OMP_NUM_THREADS"] == "4"
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    with _one_thread_each():
+        pass
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_each_option_reaches_the_simulation_and_the_folder(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "pyg_stmamba.datasets.cylinder_flow.in_processes",
+        lambda work, jobs, processes: asked.append((list(jobs), processes)) or (),
+    )
+    options = {"num_nodes": 700, "num_frames": 5, "frame_step": 0.02, "substeps": 3}
+    flows = CylinderFlow(tmp_path, "val", **options, seed=4, processes=3, progress=False)
+    ((jobs, processes),) = asked
+    assert jobs == [(flows.path(number), [4, 1, number], options) for number in range(4)]
+    assert processes == 3
+    assert [len(CylinderFlow(tmp_path, split, progress=False)) for split in ("train", "test")] == [
+        20,
+        6,
+    ]
+    folders = {flows.folder}
+    for change in ({"num_nodes": 701}, {"num_frames": 6}, {"frame_step": 0.03}, {"substeps": 4}):
+        folders.add(CylinderFlow(tmp_path, **options | change, seed=4, progress=False).folder)
+    for change in ({"seed": 5}, {"start": "rest"}, {"start": "developed"}):
+        options |= {"seed": 4} | change
+        folders.add(CylinderFlow(tmp_path, **options, progress=False).folder)
+    assert len(folders) == 8
+    assert asked[-1][0][0][2]["start"] == "developed"
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,13 @@ class LinearOnMesh(MeshModel):
         super().__init__(**arguments)
         self._arguments = arguments
         self.linear = nn.Linear(self.node_channels, self.state_channels + self.output_channels)
-        self.seen = None
+        self.seen = self.frames = None
 
     def _forecast(self, nodes, edges, x, data, state):
         self.seen = nodes, edges
         count = 0 if state is None else state
-        return self.linear(nodes), count + x.size(1)
+        self.frames = count + x.size(1)
+        return self.linear(nodes), self.frames
 
 
 @pytest.fixture
@@ -95,6 +96,23 @@ def test_nodes_show_derivatives(mesh_windows, mesh_arguments):
         np.testing.assert_allclose(nodes[rows, :, 2:8], wanted, atol=2e-3)
     with pytest.raises(ValueError, match=r"gradient_weight \[M, 2\].*gradients=True.*None"):
         model(mesh_windows[0])
+    flat = windows[1].clone()
+    flat.gradient_weight = flat.gradient_weight[:, :1]
+    with pytest.raises(ValueError, match=r"gradient_weight \[M, 2\].*got \[\d+, 1\]"):
+        model(flat)
+
+
+def test_the_velocity_carries_whatever_comes_first(mesh_windows, mesh_arguments):
+    windows = MeshWindows(
+        mesh_windows.trajectories, ("pressure", "velocity"), (), history=2, gradients=True
+    )
+    of_state = {"state": {"pressure": 1, "velocity": 2}, "outputs": {}, "conditions": []}
+    model = LinearOnMesh(**mesh_arguments | of_state | {"gradient_dim": 2})
+    window = windows[0]
+    model(window)
+    gradient = MeshCalculus(mesh_windows.trajectories[0].mesh).node_gradient(window.x.numpy())
+    advection = np.einsum("ntsd,ntd->nts", gradient, window.x[..., 1:])
+    np.testing.assert_allclose(model.seen[0][..., 9:12], advection, rtol=1e-3, atol=0.1)
 
 
 def test_forecasts_are_in_original_units(model, batch):
@@ -143,6 +161,7 @@ def test_unrolled_loss_is_that_of_the_models_own_steps(model, batch, skip, unrol
         wanted = wanted + both.mean() / steps
     wanted = wanted / sum(1 / steps for steps in range(1, unroll + 2))
     found = model.loss(batch, skip, unroll=unroll)
+    assert model.frames == 6
     close(found, wanted, 1e-4)
     gradients = [torch.autograd.grad(loss, model.linear.weight)[0] for loss in (found, wanted)]
     close(*gradients, 1e-3)
@@ -206,6 +225,8 @@ def test_errors(model, batch, mesh_arguments):
         model.prefill(batch.y, batch)
     with pytest.raises(ValueError, match=r"skip=6 and unroll=0 must leave a frame of the 6"):
         model.loss(batch, skip=6)
+    with pytest.raises(ValueError, match=r"skip=0 and unroll=-1 must leave a frame of the 6"):
+        model.loss(batch, unroll=-1)
     with pytest.raises(ValueError, match=r"no field 'density'.*velocity, pressure"):
         model.loss(batch, weights={"density": 1.0})
     for name, given in (("edge_attr", r"\[\d+, 2\]"), ("conditions", r"\[2, 0\]")):

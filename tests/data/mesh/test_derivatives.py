@@ -56,6 +56,7 @@ def test_gradients_flow_back(lattice):
 
 def test_which_channels_there_are():
     state = {"density": 1, "velocity": 2, "other": 2}
+    assert velocity_channels({"stress": 3} | state, 2) == slice(4, 6)
     assert velocity_channels(state, 2) == slice(1, 3)
     assert velocity_channels(state, 3) is None
     assert derivative_channels(state, 2) == 5 * 2 + 5
