@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_stmamba.data import Scaler
-from pyg_stmamba.data.mesh.derivatives import (
+from pyg_stmamba.data.derivatives import (
     derivative_channels,
     derivatives,
     velocity_channels,
@@ -47,7 +47,7 @@ class MeshModel(nn.Module):
         static (dict[str, int], optional): The node fields without time that the model sees and
             their numbers of channels. (default: :obj:`None`)
         gradient_dim (int, optional): Number of directions along which the model sees derivatives
-            of the state, see :func:`~pyg_stmamba.data.mesh.derivatives`.
+            of the state, see :func:`~pyg_stmamba.data.derivatives.derivatives`.
             (default: :obj:`0`, none)
 
     Shapes:

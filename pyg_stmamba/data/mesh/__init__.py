@@ -4,10 +4,10 @@ written by :mod:`pyg_stmamba.data.mesh_files`."""
 from pyg_stmamba.data.mesh.boundary import boundary_facets, boundary_nodes
 from pyg_stmamba.data.mesh.calculus import MeshCalculus
 from pyg_stmamba.data.mesh.coarse_levels import coarse_levels
-from pyg_stmamba.data.mesh.derivatives import derivatives, gradient_weights
 from pyg_stmamba.data.mesh.edges import cells_to_edges, edge_features
 from pyg_stmamba.data.mesh.forces import BodyForce, force_coefficients
 from pyg_stmamba.data.mesh.frame_statistics import FrameStatistics, frame_statistics
+from pyg_stmamba.data.mesh.gradient_weights import gradient_weights
 from pyg_stmamba.data.mesh.mesh import Mesh
 from pyg_stmamba.data.mesh.mesh_graph import mesh_graph
 from pyg_stmamba.data.mesh.mesh_protocol import MeshProtocol
@@ -32,7 +32,6 @@ __all__ = [
     "boundary_nodes",
     "cells_to_edges",
     "coarse_levels",
-    "derivatives",
     "edge_features",
     "force_coefficients",
     "frame_statistics",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pyg_stmamba.data.mesh.derivatives import (
+from pyg_stmamba.data.derivatives import (
     derivative_channels,
     derivatives,
     velocity_channels,

@@ -10,8 +10,8 @@ from torch.nn.functional import one_hot
 from torch_geometric.data import Data
 
 from pyg_stmamba.data.mesh.coarse_levels import coarse_levels
-from pyg_stmamba.data.mesh.derivatives import gradient_weights
 from pyg_stmamba.data.mesh.edges import cells_to_edges, edge_features
+from pyg_stmamba.data.mesh.gradient_weights import gradient_weights
 from pyg_stmamba.data.mesh.mesh import Mesh
 from pyg_stmamba.data.mesh.node_types import PREDICTED_TYPES
 from pyg_stmamba.data.mesh.trajectory import MeshTrajectory

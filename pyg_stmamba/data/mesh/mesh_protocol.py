@@ -29,7 +29,7 @@ class MeshProtocol(NamedTuple):
         coarse_levels (int): Coarser levels of the mesh, which add long edges; see
             :func:`~pyg_stmamba.data.mesh.coarse_levels`. (default: :obj:`0`)
         gradients (bool): Whether the gradient of the state at each node, and how the flow carries
-            it along, are read too; see :func:`~pyg_stmamba.data.mesh.derivatives`.
+            it along, are read too; see :func:`~pyg_stmamba.data.derivatives.derivatives`.
             (default: :obj:`False`)
     """
 

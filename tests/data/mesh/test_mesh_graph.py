@@ -5,8 +5,8 @@ from torch_geometric.data import Batch
 
 from pyg_stmamba.data.mesh import Mesh, MeshTrajectory
 from pyg_stmamba.data.mesh.coarse_levels import coarse_levels
-from pyg_stmamba.data.mesh.derivatives import gradient_weights
 from pyg_stmamba.data.mesh.edges import cells_to_edges, edge_features
+from pyg_stmamba.data.mesh.gradient_weights import gradient_weights
 from pyg_stmamba.data.mesh.mesh_graph import mesh_graph
 
 
