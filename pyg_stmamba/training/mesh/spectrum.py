@@ -121,7 +121,8 @@ def _crest(three: np.ndarray) -> tuple[float, float]:
         return _vertex(three)
     turn = np.arccos((left + right) / (2 * middle))
     ahead = np.arctan((right - left) / (2 * middle * np.sin(turn)))
-    beside = min(max(float(ahead / turn), -0.5), 0.5)
+    # At the edge of what is looked at, the crest may be almost a step further out.
+    beside = min(max(float(ahead / turn), -1.0), 1.0)
     return beside, float(middle / np.cos(ahead) * np.cos(turn * beside - ahead))
 
 

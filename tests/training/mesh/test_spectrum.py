@@ -55,6 +55,8 @@ def test_the_highest_frequency_there_is():
 @settings(deadline=None, max_examples=50)
 @given(st.floats(1.5, 20.0), st.floats(-0.45, 0.45), st.floats(0.1, 10), st.floats(-5, 5))
 @example(19.0, 0.09375, 1.0, 0.0)  # five steps a period, half a step late
+@example(17.0, 0.4453125, 1.0, 0.0)  # the crest is beyond the last whole step of half a period
+@example(17.0, -0.4453125, 1.0, 0.0)
 def test_a_shift_is_found_in_seconds_and_periods(frequency, periods, gain, offset):
     late = offset + gain * sine(frequency, periods / frequency)
     lag = phase_lag(late + 5 * TIME, sine(frequency) - 3 * TIME, STEP)
