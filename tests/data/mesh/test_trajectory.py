@@ -78,6 +78,13 @@ def test_some_frames_are_a_trajectory(trajectory):
         trajectory.between(3, 3)
 
 
+def test_the_first_frame_is_counted_by_the_clock():
+    # 0.3 / 0.1 is a little less than 3; a single frame has no step to count by.
+    for times, first in ((0.3 + 0.1 * np.arange(4), 3), (np.array([7.0]), 0)):
+        fields = {"pressure": np.zeros((len(times), 3, 1))}
+        assert MeshTrajectory(MESH, fields, times).first_frame == first
+
+
 def test_nan_is_refused_by_name_and_frame(trajectory, velocity):
     velocity[4, 1, 1] = np.nan
     assert np.isfinite(trajectory.frames("velocity", 0, 4)).all()

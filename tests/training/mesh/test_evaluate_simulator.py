@@ -16,7 +16,8 @@ from pyg_stmamba.training.mesh.rollout import roll_out
 def test_single_steps_from_true_frames(make_simulator, flows, protocol, monkeypatch):
     # The function of this name hides its module.
     monkeypatch.setattr(sys.modules[evaluate_simulator.__module__], "CHUNK", 7)
-    simulator, flow = make_simulator(), flows[1]
+    simulator, flow = make_simulator(spectral_time=1), flows[1]
+    simulator.model.spectral_time.fit(torch.sin(torch.arange(64.0))[:, None])
     found = squared_step_errors(simulator, flow, warm_up=4)
     graph = protocol.graph(flow)
     graph.start = torch.ones(1, dtype=torch.long)  # the first frame is at time 0.1

@@ -1,5 +1,6 @@
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,6 +30,7 @@ def test_a_surrogate_comes_back_from_its_checkpoint(
     assert type(again.model) is kind
     assert (again.protocol, again.facts) == (simulator.protocol, simulator.facts)
     window = protocol.windows(flows)[7]
+    assert not again.model.training
     assert torch.equal(again.model(window), simulator.model(window))
 
 
@@ -71,3 +73,17 @@ def test_all_that_does_not_fit_is_named(make_simulator, flows):
     ):
         assert part in str(error.value)
     assert "pressure" not in str(error.value)
+    wide = {"velocity": flow.fields["velocity"], "pressure": flow.fields["velocity"]}
+    pos = np.c_[flow.mesh.pos, flow.mesh.pos[:, 0]]
+    bent = MeshTrajectory(
+        dataclasses.replace(flow.mesh, pos=pos),
+        wide,
+        1.01 * flow.times,
+        parameters=flow.parameters,
+    )
+    with pytest.raises(ValueError) as error:
+        check_simulator_fits(simulator, bent)
+    assert str(error.value).endswith(
+        "data: field pressure: trained on 1 channels, given 2; space: trained in 2-D, given 3-D; "
+        "time step: trained on 0.1, given 0.101"
+    )

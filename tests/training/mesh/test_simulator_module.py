@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from pyg_stmamba.models.mesh_simulator import MeshSimulator
 from pyg_stmamba.training.mesh.rollout import roll_out
 from pyg_stmamba.training.mesh.simulator_data import SimulatorData
 from pyg_stmamba.training.mesh.simulator_module import SimulatorModule
-from pyg_stmamba.training.schedule import Progress
+from pyg_stmamba.training.schedule import Progress, Schedule
 
 
 @pytest.fixture
@@ -57,6 +59,37 @@ def test_the_loss_is_that_of_the_model(module, make_simulator, split, protocol):
     assert module.train_loss() == pytest.approx(loss.item(), rel=1e-5)
 
 
+def test_the_loss_of_an_epoch_is_that_of_its_windows(module, flows, protocol, monkeypatch):
+    monkeypatch.setattr(module.model, "get_aux_loss", lambda: torch.tensor(0.5))
+    windows = protocol.windows(flows)
+    batches = [Batch.from_data_list([windows[i] for i in part]) for part in ([0], [30, 31, 32])]
+    losses = [module.model.loss(batch).item() for batch in batches]
+    steps = [module.training_step(batch, 0).item() for batch in batches]
+    # Balancing experts is trained for, but no error of the forecast.
+    assert steps == pytest.approx([loss + 0.5 for loss in losses], rel=1e-5)
+    assert module.train_loss() == pytest.approx((losses[0] + 3 * losses[1]) / 4, rel=1e-5)
+
+
+def test_noise_is_another_in_each_epoch(module, flows, protocol):
+    windows = protocol.windows(flows, noise=0.1)
+    module.trainer.global_rank = 0
+    module.trainer.datamodule = SimpleNamespace(train_windows=windows)
+    seen = []
+    for finished in (0, 1, 1):
+        module.history = [{"seconds": 1.0}] * finished
+        module.on_train_epoch_start()
+        seen.append(windows[0].x)
+    assert not torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[1], seen[2])
+
+
+def test_what_all_training_has_in_common_is_passed_on(make_simulator):
+    given = (0.1, 0.2, Schedule("constant"), 5.0, 7)
+    module = SimulatorModule(make_simulator(), *given)
+    names = ("learning_rate", "weight_decay", "schedule", "max_seconds", "seed")
+    assert tuple(getattr(module, name) for name in names) == given
+
+
 def test_skip_must_leave_a_frame(make_simulator):
     with pytest.raises(ValueError, match="skip=4 must be at least 0 and below the 4 frames"):
         SimulatorModule(make_simulator(), skip=4)
@@ -72,8 +105,9 @@ def test_unrolling_begins_after_a_quarter_of_training(module, monkeypatch, flows
     module.skip, module.unroll = 1, 2
     batch = Batch.from_data_list([protocol.windows(flows)[0]])
     for fraction in (0.0, 0.25, 0.35, 0.4, 0.5, 1.0):
-        monkeypatch.setattr(module, "_progress", lambda _, f=fraction: Progress(f, ()))
-        module.training_step(batch, 0)
+        progress = {3: Progress(fraction, ())}
+        monkeypatch.setattr(module, "_progress", progress.__getitem__)
+        module.training_step(batch, 3)
     assert asked == [(1, 0), (1, 0), (1, 1), (1, 1), (1, 2), (1, 2)]
 
 
