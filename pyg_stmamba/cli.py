@@ -16,9 +16,9 @@ from pyg_stmamba.cli_options import (
     choose,
     configured_model,
     fail,
+    folder_of_run,
     make_parser,
     model_by_name,
-    new_run,
     plain,
     value_of,
     with_config_of_resumed_run,
@@ -95,7 +95,7 @@ def train(arguments: list[str]) -> None:
     config = plain(given.as_dict(), without=("config", "resume", "out"))
     options = parser.instantiate(given).as_dict()
     graph, protocol = load_data(given)
-    out = given.resume or given.out or new_run(given.dataset, name)
+    out = folder_of_run(given, given.dataset, name)
     model = _build_model(model_class, graph, protocol, options.pop("model"), given.seed)
     names = {key for key in inspect.signature(fit).parameters if key not in not_options}
     training = {key: value for key, value in options.items() if key in names}
@@ -141,7 +141,7 @@ def compare(arguments: list[str]) -> None:
 
     options = parser.instantiate(given).as_dict()
     graph, protocol = load_data(given)
-    out = given.resume or given.out or new_run(given.dataset, "compare")
+    out = folder_of_run(given, given.dataset, "compare")
     names = {*inspect.signature(training.compare).parameters, *TRAINING_OPTIONS} - not_options
     try:
         result = training.compare(

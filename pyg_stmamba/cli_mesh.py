@@ -8,15 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyg_stmamba.cli_mesh_data import add_mesh_options, data_options, load_simulations
+from pyg_stmamba.cli_mesh_data import (
+    add_mesh_options,
+    data_options,
+    load_simulations,
+    named_dataset,
+)
 from pyg_stmamba.cli_options import (
     PROGRAM,
     add_options_of,
     choose,
     configured_model,
     folder_of_dataset,
+    folder_of_run,
     make_parser,
-    new_run,
     plain,
     value_of,
 )
@@ -45,7 +50,7 @@ def train(arguments: list[str]) -> None:
 
     parser = make_parser("train", train)
     parser.add_argument("--config", action="config", help="Options in a file, as config.yaml.")
-    add_mesh_options(parser, value_of(arguments, "--dataset"))
+    add_mesh_options(parser, named_dataset(arguments))
     parser.add_argument("--out", type=Path | None, help="Folder of the run (default: runs/...).")
     parser.add_argument("--resume", type=Path | None, help="Folder of a run to go on with.")
     parser.add_argument(
@@ -63,7 +68,7 @@ def train(arguments: list[str]) -> None:
     config = plain(given.as_dict(), without=("config", "resume", "out"))
     options = parser.instantiate(given).as_dict()
     split, protocol = load_simulations(given, model_class.history, model_class.gradients)
-    out = given.resume or given.out or new_run(given.dataset[0], name)
+    out = folder_of_run(given, given.dataset[0], name)
     model = _build_model(model_class, protocol.model_arguments(split.train[0]), options, given.seed)
     names = set(inspect.signature(fit_simulator).parameters) - not_options
     try:
@@ -217,7 +222,7 @@ def _build_model(model_class: Any, of_data: dict[str, Any], options: Any, seed: 
 
 def _add_run(parser: ArgumentParser, arguments: Sequence[str]) -> None:
     parser.add_argument("run", type=Path, help="Folder of a run, or a checkpoint.")
-    add_mesh_options(parser, value_of(list(arguments), "--dataset"), protocol=False)
+    add_mesh_options(parser, named_dataset(list(arguments)), protocol=False)
     parser.add_argument(
         "--boundary",
         default="held",

@@ -30,9 +30,19 @@ def is_mesh_data(arguments: list[str]) -> bool:
     Args:
         arguments (list[str]): The command line.
     """
+    name = named_dataset(arguments)
+    return name is not None and _is_mesh_name(name)
+
+
+def named_dataset(arguments: list[str]) -> str | None:
+    r"""Returns the data set that a command line names, itself or in its file of options.
+
+    Args:
+        arguments (list[str]): The command line.
+    """
     name: Any = value_of(arguments, "--dataset") or configured(arguments).get("dataset")
     name = name[0] if isinstance(name, list) and name else name
-    return isinstance(name, str) and _is_mesh_name(name)
+    return name if isinstance(name, str) else None
 
 
 def is_mesh_run(run: str) -> bool:
@@ -172,18 +182,19 @@ def read_simulations(given: Namespace) -> list[MeshTrajectory]:
 
 
 def _read(item: str, given: Namespace) -> list[MeshTrajectory]:
-    from pyg_stmamba.data.mesh_files.hdf5_trajectory import load_trajectory_hdf5, trajectory_groups
+    from pyg_stmamba.data.mesh_files.hdf5_trajectory import trajectory_groups
     from pyg_stmamba.data.mesh_files.read_trajectory import read_trajectory
 
     path = Path(item)
     if path.is_dir() and (files := sorted(path.glob("*.npz"))):
         return [each for file in files for each in _read(str(file), given)]
-    if path.suffix in (".h5", ".hdf5") and len(groups := trajectory_groups(path)) > 1:
-        return [load_trajectory_hdf5(path, group=group) for group in groups]
+    options: dict[str, Any] = {"progress": True}
+    options |= {name: given[name] for name in ("fields", "node_types", "time_step")}
+    if path.suffix in (".h5", ".hdf5"):
+        groups = trajectory_groups(path)
+        if len(groups) > 1:
+            return [read_trajectory(item, group=group, **options) for group in groups]
     parts = item.split(",")
-    options: dict[str, Any] = {"fields": given.fields, "time_step": given.time_step}
-    if path.suffix not in (".npz", ".h5", ".hdf5"):
-        options |= {"node_types": given.node_types, "progress": True}
     return [read_trajectory(parts if len(parts) > 1 else item, **options)]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
+    from jsonargparse import ArgumentParser, Namespace
 
 PROGRAM = "pyg-stmamba"
 
@@ -58,6 +58,7 @@ def add_options_of(
     r"""Adds the parameters of a function or class, with their types, defaults and docs."""
     import docstring_parser
 
+    function = _without_given(function)
     annotated = function.__init__ if inspect.isclass(function) else function
     types = typing.get_type_hints(annotated)
     documented = docstring_parser.parse(inspect.getdoc(function) or "")
@@ -132,15 +133,23 @@ def choose(what: str, name: str, table: dict[str, Any]) -> Any:
     return table[name]
 
 
-def new_run(dataset: str, model: str) -> Path:
-    r"""Returns the folder of a run that was given none: named after data, model and time."""
+def folder_of_run(given: Namespace, dataset: str, model: str) -> Path:
+    r"""Returns where a run is written: the folder of the one that goes on, or the one given, or
+    one named after data, model and time."""
+    if given.resume is not None and given.out is not None:
+        raise ValueError(
+            f"--resume {given.resume} goes on in its own folder, so --out {given.out} cannot be "
+            "given with it"
+        )
+    if given.resume is not None or given.out is not None:
+        return given.resume or given.out
     return Path("runs") / f"{Path(dataset).stem}-{model}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def folder_of_dataset(made: Callable) -> Path:
     r"""Where a data set lies unless :obj:`--root` says otherwise: in :obj:`datasets/` of the
     current folder if its folder is there, as in a checkout, else in the user's cache."""
-    made = made.func if isinstance(made, functools.partial) else made
+    made = _without_given(made)
     # A data set, its file and its folder have one name.
     folder = made.__module__.rpartition(".")[2]
     here = Path("datasets") / folder
@@ -148,6 +157,11 @@ def folder_of_dataset(made: Callable) -> Path:
         return here
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "pyg_stmamba" / folder
+
+
+def _without_given(made: Callable) -> Callable:
+    """What is behind a call some of whose arguments are given."""
+    return made.func if isinstance(made, functools.partial) else made
 
 
 def plain(value: Any, without: Sequence[str] = ()) -> Any:

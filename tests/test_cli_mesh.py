@@ -11,6 +11,7 @@ import yaml
 from pyg_stmamba.cli import main
 from pyg_stmamba.data.mesh.mesh import Mesh
 from pyg_stmamba.data.mesh.trajectory import MeshTrajectory
+from pyg_stmamba.data.mesh_files.deepmind_writer import write_deepmind
 from pyg_stmamba.data.mesh_files.npz_trajectory import save_trajectory_npz
 from pyg_stmamba.data.mesh_files.pvd_series import write_pvd
 from pyg_stmamba.data.mesh_files.read_trajectory import read_trajectory
@@ -180,6 +181,30 @@ def test_a_run_goes_on(run):
     before = json.loads((run / "metrics.json").read_text())["epochs"]
     main(["train", "--resume", str(run), "--max-epochs", str(before + 1)])
     assert json.loads((run / "metrics.json").read_text())["epochs"] == before + 1
+
+
+def test_the_files_of_mesh_graph_nets(tmp_path, capsys):
+    flow = channel()
+    fields = {"velocity": flow.field("U"), "pressure": flow.field("p")}
+    flow = MeshTrajectory(flow.mesh, fields, flow.times)
+    for split in ("train", "valid", "test"):
+        write_deepmind(tmp_path, split, [flow])
+    out = tmp_path / "run"
+    data = ["--dataset", "deep-mind-cylinder-flow", "--root", str(tmp_path)]
+    main(["train", *data, "--data.check", "false", "--history", "3", "--out", str(out), *QUICK])
+    main(["train", "--resume", str(out), "--max-epochs", "2"])
+    assert json.loads((out / "metrics.json").read_text())["epochs"] == 2
+    main(["evaluate", str(out), "--persistence", "false"])
+    main(["evaluate", str(out), *data, "--persistence", "false"])
+    main(["rollout", str(out), "--steps", "2", "--out", str(tmp_path / "rollout.npz")])
+    assert capsys.readouterr().out.count("Errors of rollouts over 1 simulations (test)") == 2
+
+
+def test_a_run_goes_on_in_its_own_folder(run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--resume", str(run), "--out", str(tmp_path / "other")])
+    assert "goes on in its own folder" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 def test_any_format_is_converted(results, tmp_path, capsys):

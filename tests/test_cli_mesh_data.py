@@ -7,6 +7,7 @@ from pyg_stmamba.cli_mesh_data import (
     is_mesh_data,
     is_mesh_run,
     load_simulations,
+    named_dataset,
     read_simulations,
 )
 from pyg_stmamba.cli_options import make_parser
@@ -90,6 +91,22 @@ def test_options_of_reading(parse, flow, tmp_path):
     assert typed.mesh.nodes_of("wall").tolist() == [False, False, True, True]
     both = read_simulations(parse("--dataset", str(tmp_path / "two.h5")))
     assert [each.num_frames for each in both] == [20, 4]
+    renamed = ["--fields", "{U: velocity}"]
+    both = read_simulations(parse("--dataset", str(tmp_path / "two.h5"), *renamed))
+    assert [list(each.fields) for each in both] == [["U"], ["U"]]
+    with pytest.raises(ValueError, match=r"own.npz holds a whole .* node_types cannot be given"):
+        read_simulations(parse("--dataset", str(tmp_path / "own.npz"), *rule))
+
+
+def test_options_are_those_of_the_data_set(parse, tmp_path):
+    given = parse("--dataset", "deep-mind-airfoil", "--data.check", "false")
+    assert vars(given.data) == {"check": False}
+    assert parse("--dataset", "cylinder-flow").data.num_nodes == 600
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"dataset": ["deep-mind-airfoil"]}))
+    assert named_dataset(["--config", str(config)]) == "deep-mind-airfoil"
+    assert named_dataset(["--config", str(config), "--dataset", "a.pvd"]) == "a.pvd"
+    assert named_dataset([]) is None
 
 
 class OfRoot(list):

@@ -56,5 +56,5 @@ def derivative_channels(state: Mapping[str, int], dim: int) -> int:
         dim (int): Number of directions, 0 for none.
     """
     channels = sum(state.values())
-    carried = dim > 0 and velocity_channels(state, dim) is not None
+    carried = velocity_channels(state, dim) is not None
     return channels * dim + (channels if carried else 0)

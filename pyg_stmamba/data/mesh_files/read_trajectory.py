@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -38,6 +38,7 @@ def read_trajectory(
     planar: bool = True,
     parameters: Mapping[str, float] | None = None,
     name: str | None = None,
+    group: str | None = None,
     progress: bool = False,
 ) -> MeshTrajectory:
     r"""Reads one's own simulation results, whatever they are kept in.
@@ -88,6 +89,8 @@ def read_trajectory(
         parameters (dict[str, float], optional): Numbers that hold for the simulation.
             (default: :obj:`None`)
         name (str, optional): What it is called. (default: :obj:`None`, as the file)
+        group (str, optional): Which of several trajectories in an HDF5 file of this package.
+            (default: :obj:`None`, the only one)
         progress (bool, optional): Shows a progress bar while all frames are read to find the
             types of nodes. (default: :obj:`False`)
 
@@ -108,9 +111,10 @@ def read_trajectory(
             "parameters": parameters is not None,
             "name": name is not None,
         }
-        return _read_own(
-            own, fields, time_step, [option for option, there in given.items() if there]
-        )
+        others = [option for option, there in given.items() if there]
+        return _read_own(own, fields, time_step, group, others)
+    if group is not None:
+        raise ValueError(f"group={group!r} is for HDF5 files of several trajectories, not {paths}")
     if mesh not in ("same", "first"):
         raise ValueError(f"unknown mesh {mesh!r}; choose from same, first")
     if time_step is not None and not time_step > 0:
@@ -145,6 +149,7 @@ def _read_own(
     path: Path,
     fields: Sequence[str] | Mapping[str, str] | None,
     time_step: float | None,
+    group: str | None,
     others: list[str],
 ) -> MeshTrajectory:
     from pyg_stmamba.data.mesh_files.hdf5_trajectory import load_trajectory_hdf5
@@ -155,11 +160,15 @@ def _read_own(
             f"{path} holds a whole trajectory; {', '.join(others)} cannot be given with it, only "
             "fields and time_step"
         )
-    load = load_trajectory_npz if path.suffix == ".npz" else load_trajectory_hdf5
-    keys = fields if isinstance(fields, Mapping) else None
-    return load(
-        path, fields=None if fields is None else list(fields), keys=keys, time_step=time_step
-    )
+    options: dict[str, Any] = {"time_step": time_step}
+    if fields is not None:
+        keys = fields if isinstance(fields, Mapping) else None
+        options |= {"fields": list(fields), "keys": keys}
+    if path.suffix != ".npz":
+        return load_trajectory_hdf5(path, group, **options)
+    if group is not None:
+        raise ValueError(f"{path} holds one trajectory, there is no group {group!r} in it")
+    return load_trajectory_npz(path, **options)
 
 
 def _node_types(

@@ -95,7 +95,8 @@ def trajectory_from_arrays(
         fields (list[str], optional): The fields to take; names that are not known are then left
             alone. (default: :obj:`None`, all)
         keys (dict[str, str], optional): Under which name the file has what is called otherwise
-            above, as :obj:`{"velocity": "U"}`. (default: :obj:`None`)
+            above, as :obj:`{"velocity": "U"}` for :obj:`U` or :obj:`fields/U`.
+            (default: :obj:`None`)
         time_step (float, optional): The time from frame to frame where the file has none.
             (default: :obj:`None`)
 
@@ -139,6 +140,11 @@ class _FoundArrays:
     def __init__(self, arrays: Mapping[str, Any], source: str, keys: Mapping[str, str]) -> None:
         self.arrays, self.source = arrays, source
         self.there = f"it has {', '.join(arrays) or 'nothing'}"
+        # A field of a file of ours may be called as in the trajectory.
+        keys = {
+            name: f"fields/{key}" if key not in arrays and f"fields/{key}" in arrays else key
+            for name, key in keys.items()
+        }
         if absent := [key for key in keys.values() if key not in arrays]:
             raise ValueError(f"{source} has no {', '.join(absent)}; {self.there}")
         self.places = {key: key for key in arrays}
@@ -148,6 +154,9 @@ class _FoundArrays:
         for name, key in keys.items():
             self.places.pop(key, None)
             self.places[name] = key
+            unit = f"units/{key.removeprefix('fields/')}"
+            if unit in self.places:
+                self.places[f"units/{name}"] = self.places.pop(unit)
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.places:

@@ -214,6 +214,25 @@ def test_files_of_this_package(random_trajectory, tmp_path, assert_same_trajecto
             ValueError, match="holds a whole trajectory; frames, name cannot be giv"
         ):
             read_trajectory(path, frames=slice(3), name="b")
+        renamed = read_trajectory(path, fields={"speed": "velocity"})
+        np.testing.assert_array_equal(renamed.field("speed")[:], trajectory.field("velocity")[:])
+
+
+def test_one_of_several_in_a_file(random_trajectory, channel, tmp_path, assert_same_trajectory):
+    first, second = random_trajectory(), random_trajectory().between(1, 3)
+    path = tmp_path / "two.h5"
+    save_trajectory_hdf5({"a": first, "b": second}, path)
+    assert_same_trajectory(read_trajectory(path, group="b"), second)
+    chosen = read_trajectory(path, group="a", fields={"p": "pressure"})
+    np.testing.assert_array_equal(chosen.field("p")[:], first.field("pressure")[:])
+    with pytest.raises(ValueError, match=r"has 2 trajectories, say which with group=\.\.\.: a, b"):
+        read_trajectory(path)
+    save_trajectory_npz(first, tmp_path / "one.npz")
+    with pytest.raises(ValueError, match=r"one\.npz holds one trajectory, there is no group 'a'"):
+        read_trajectory(tmp_path / "one.npz", group="a")
+    write_pvd(tmp_path / "flow.pvd", channel)
+    with pytest.raises(ValueError, match="group='a' is for HDF5 files of several trajectories"):
+        read_trajectory(tmp_path / "flow.pvd", group="a")
 
 
 def test_bad_input(channel, tmp_path):

@@ -112,6 +112,12 @@ def test_names_can_be_said():
     both = plain(points=plain()["pos"] + 1)
     chosen = read(both, keys={"pos": "points", "velocity": "velocity"}, fields=["velocity"])
     np.testing.assert_array_equal(chosen.mesh.pos, both["points"])
+    # A file of ours has fields and their units under the names of the trajectory.
+    ours = renamed("velocity", "fields/U") | {"units/U": np.array("m/s")}
+    for key in ("U", "fields/U"):
+        trajectory = read(ours, keys={"velocity": key}, fields=["velocity"])
+        np.testing.assert_array_equal(trajectory.field("velocity")[:], ours["fields/U"])
+        assert trajectory.units == {"velocity": "m/s"}
     with pytest.raises(ValueError, match=r"run.npz has no U; it has pos, cells, .*dt"):
         read(plain(), keys={"velocity": "U"})
 
