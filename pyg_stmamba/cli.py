@@ -13,6 +13,7 @@ from pyg_stmamba.cli_options import (
     PROGRAM,
     add_options_of,
     add_run_options,
+    add_training_options,
     choose,
     configured_model,
     fail,
@@ -78,17 +79,8 @@ def train(arguments: list[str]) -> None:
     parser = make_parser("train", train)
     parser.add_argument("--config", action="config", help="Options in a file, as config.yaml.")
     add_data_options(parser)
-    parser.add_argument("--out", type=Path | None, help="Folder of the run (default: runs/...).")
-    parser.add_argument("--resume", type=Path | None, help="Folder of a run to go on with.")
-    parser.add_argument(
-        "--model.name",
-        default=name,
-        type=str,
-        help=f"The model, also --model: {', '.join(MODELS)}. Its options follow.",
-    )
-    add_options_of(parser, model_class, "model.", skip=OF_DATA)
     not_options = {"model", "graph", "protocol", "out", "resume", "callbacks", "config"}
-    add_options_of(parser, fit, skip=not_options)
+    add_training_options(parser, name, MODELS, fit, of_data=OF_DATA, not_options=not_options)
     given = parser.parse_args(arguments)
 
     check_devices(given.accelerator, given.devices)

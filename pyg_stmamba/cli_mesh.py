@@ -17,6 +17,7 @@ from pyg_stmamba.cli_mesh_data import (
 from pyg_stmamba.cli_options import (
     PROGRAM,
     add_options_of,
+    add_training_options,
     choose,
     configured_model,
     folder_of_dataset,
@@ -51,17 +52,10 @@ def train(arguments: list[str]) -> None:
     parser = make_parser("train", train)
     parser.add_argument("--config", action="config", help="Options in a file, as config.yaml.")
     add_mesh_options(parser, named_dataset(arguments))
-    parser.add_argument("--out", type=Path | None, help="Folder of the run (default: runs/...).")
-    parser.add_argument("--resume", type=Path | None, help="Folder of a run to go on with.")
-    parser.add_argument(
-        "--model.name",
-        default=name,
-        type=str,
-        help=f"The model, also --model: {', '.join(MESH_MODELS)}. Its options follow.",
-    )
-    add_options_of(parser, model_class, "model.", skip=OF_DATA)
     not_options = {"model", "split", "protocol", "out", "resume", "callbacks", "config"}
-    add_options_of(parser, fit_simulator, skip=not_options)
+    add_training_options(
+        parser, name, MESH_MODELS, fit_simulator, of_data=OF_DATA, not_options=not_options
+    )
     given = parser.parse_args(arguments)
 
     check_devices(given.accelerator, given.devices)

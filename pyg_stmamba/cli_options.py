@@ -76,6 +76,29 @@ def add_options_of(
         )
 
 
+def add_training_options(
+    parser: ArgumentParser,
+    name: str,
+    models: dict[str, Any],
+    function: Callable,
+    *,
+    of_data: set[str],
+    not_options: set[str],
+) -> None:
+    r"""Adds where a run is written, the options of the model of that name, and those of the
+    function that trains it, without what the data and the command decide."""
+    parser.add_argument("--out", type=Path | None, help="Folder of the run (default: runs/...).")
+    parser.add_argument("--resume", type=Path | None, help="Folder of a run to go on with.")
+    parser.add_argument(
+        "--model.name",
+        default=name,
+        type=str,
+        help=f"The model, also --model: {', '.join(models)}. Its options follow.",
+    )
+    add_options_of(parser, models[name], "model.", skip=of_data)
+    add_options_of(parser, function, skip=not_options)
+
+
 def model_by_name(arguments: list[str]) -> list[str]:
     r"""Spells :obj:`--model` as :obj:`--model.name`, beside which it holds the options."""
     return [

@@ -7,8 +7,9 @@ from typing import Any
 
 from pyg_stmamba.data.whole_file import written_whole
 
+from .circumstances import circumstances, number
 from .lead_time import lead_time
-from .page import bullets, facts, folded, heading, page, paragraph, picture, score_table
+from .page import bullets, facts, heading, page, paragraph, picture, score_table
 from .run_pictures import PICTURES
 from .run_results import RunResults, read_run_results
 from .style import png
@@ -67,7 +68,7 @@ def _unknown(run: RunResults) -> list[str]:
     if "node_mae" in run.forecasts and not _any(run, "positions"):
         unknown.append("a true map: the nodes have no positions, so they are laid out by edges")
     average = (run.metrics.get("test") or {}).get("average") or {}
-    if not all(math.isfinite(_finite(value)) for value in average.values()):
+    if not all(math.isfinite(number(value)) for value in average.values()):
         unknown.append("errors that are not numbers, shown as –")
     return unknown
 
@@ -93,7 +94,7 @@ def _scores(run: RunResults) -> list[str]:
         formats += SCORES.values()
         for method, scores in methods.items():
             part = (scores.get("horizons") or {}).get(horizon) if horizon else scores.get("average")
-            rows[method] += [_finite((part or {}).get(name)) for name in SCORES]
+            rows[method] += [number((part or {}).get(name)) for name in SCORES]
     return [
         paragraph(_verdict(methods, unit), "lead"),
         heading("Errors on the test set"),
@@ -115,7 +116,7 @@ def _reported(run: RunResults, test: Mapping[str, Any]) -> list[tuple[str, str |
 
 def _verdict(methods: Mapping[str, Mapping[str, Any]], unit: str) -> str:
     averages = {
-        name: _finite((scores.get("average") or {}).get("mae")) for name, scores in methods.items()
+        name: number((scores.get("average") or {}).get("mae")) for name, scores in methods.items()
     }
     (model, own), *others = averages.items()
     others = [(name, value) for name, value in others if math.isfinite(value)]
@@ -135,35 +136,7 @@ def _verdict(methods: Mapping[str, Mapping[str, Any]], unit: str) -> str:
 
 
 def _circumstances(run: RunResults) -> list[str]:
-    """Data windows, the run, versions, configuration."""
-    sections = []
     windows = run.metrics.get("windows") or {}
-    if windows:
-        sections += [heading("Windows of data"), facts(list(windows.items()))]
-    rows = [
-        (name, _fact(name, value))
-        for name, value in run.metrics.items()
-        if name not in SHOWN_ELSEWHERE
-    ]
-    if rows:
-        sections += [heading("The run"), facts(rows)]
+    of_data = [heading("Windows of data"), facts(list(windows.items()))] if windows else []
     versions = run.metrics.get("versions") or {}
-    if versions:
-        sections += [heading("Versions"), facts(list(versions.items()))]
-    if run.configuration:
-        sections += [heading("Configuration"), folded("config.yaml", run.configuration)]
-    return sections
-
-
-def _fact(name: str, value: Any) -> str:
-    if name == "seconds" and isinstance(value, int | float) and math.isfinite(value):
-        return f"{value:.1f} s" if value < 120 else f"{value:.0f} s ({value / 60:.1f} min)"
-    if isinstance(value, list):
-        return ", ".join(str(part) for part in value)
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {part}" for key, part in value.items())
-    return f"{value:,}" if name == "parameters" and isinstance(value, int) else str(value)
-
-
-def _finite(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
+    return of_data + circumstances(run.metrics, versions, run.configuration, SHOWN_ELSEWHERE)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pyg_stmamba.data.whole_file import written_whole
+from pyg_stmamba.visualization.circumstances import circumstances, number
 from pyg_stmamba.visualization.mesh.animation import animate_rollout
 from pyg_stmamba.visualization.mesh.frame_pairs import frame_pairs
 from pyg_stmamba.visualization.mesh.mesh_run_pictures import PICTURES, shown_field
@@ -17,14 +18,13 @@ from pyg_stmamba.visualization.mesh.rollout_scores import score_sections
 from pyg_stmamba.visualization.page import (
     bullets,
     facts,
-    folded,
     heading,
     page,
     picture,
 )
 from pyg_stmamba.visualization.style import png
 
-SHOWN_ELSEWHERE = ("test", "baselines", "versions", "rollouts", "windows")
+SHOWN_ELSEWHERE = ("test", "baselines", "versions", "rollouts", "windows", "measure")
 LARGEST_ANIMATION = 2_000_000
 ANIMATED_FRAMES = 40
 
@@ -54,7 +54,8 @@ def write_rollout_report(run_folder: str | Path) -> Path:
         *score_sections(run.model, run.metrics),
         *([heading("Pictures"), *pictures] if pictures else []),
     ]
-    sections += [*_rollouts(run), *_circumstances(run)]
+    sections += _rollouts(run)
+    sections += circumstances(run.metrics, run.versions, run.configuration, SHOWN_ELSEWHERE)
     if left_out:
         sections += [heading("Left out"), bullets(left_out)]
     path = run.path / "report.html"
@@ -121,8 +122,8 @@ def _animation(run: MeshRunResults, left_out: list[str]) -> list[str]:
 
 def _rollouts(run: MeshRunResults) -> list[str]:
     rows = [
-        (str(rollout.get("name") or number), _rollout(rollout))
-        for number, rollout in enumerate(run.metrics.get("rollouts") or [])
+        (str(rollout.get("name") or place), _rollout(rollout))
+        for place, rollout in enumerate(run.metrics.get("rollouts") or [])
     ]
     return [heading("Trajectories"), facts(rows)] if rows else []
 
@@ -132,45 +133,14 @@ def _rollout(rollout: Mapping[str, Any]) -> str:
     if rollout.get("diverged_at") is not None:
         told.append(f"diverged at step {rollout['diverged_at']}")
     for signal, found in (rollout.get("oscillations") or {}).items():
-        frequencies = [_finite(found.get(name)) for name in ("frequency", "frequency_truth")]
+        frequencies = [number(found.get(name)) for name in ("frequency", "frequency_truth")]
         if not math.isfinite(frequencies[1]):
             continue
         own = f"{frequencies[0]:.3g} Hz" if math.isfinite(frequencies[0]) else "no oscillation"
         line = f"{signal.replace('_', ' ')} {own} (truth {frequencies[1]:.3g} Hz)"
-        lag, periods = _finite(found.get("lag_seconds")), _finite(found.get("lag_periods"))
+        lag, periods = number(found.get("lag_seconds")), number(found.get("lag_periods"))
         if math.isfinite(lag):
             way = "late" if lag >= 0 else "early"
             line += f", {way} by {abs(lag):.3g} s or {abs(periods):.2f} periods"
         told.append(line)
     return "; ".join(told)
-
-
-def _circumstances(run: MeshRunResults) -> list[str]:
-    """The run, versions, configuration."""
-    sections = []
-    rows = [
-        (name.replace("_", " "), _fact(name, value))
-        for name, value in run.metrics.items()
-        if name not in (*SHOWN_ELSEWHERE, "measure")
-    ]
-    if rows:
-        sections += [heading("The run"), facts(rows)]
-    if run.versions:
-        sections += [heading("Versions"), facts(list(run.versions.items()))]
-    if run.configuration:
-        sections += [heading("Configuration"), folded("config.yaml", run.configuration)]
-    return sections
-
-
-def _fact(name: str, value: Any) -> str:
-    if name.endswith("seconds") and isinstance(value, int | float) and math.isfinite(value):
-        return f"{value:.3g} s" if value < 120 else f"{value:.0f} s ({value / 60:.1f} min)"
-    if isinstance(value, list):
-        return ", ".join(str(part) for part in value)
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {part}" for key, part in value.items())
-    return f"{value:,}" if name == "parameters" and isinstance(value, int) else str(value)
-
-
-def _finite(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
