@@ -151,12 +151,13 @@ class _FoundArrays:
         for key, name in ALIASES.items():
             if key in self.places and name not in self.places:
                 self.places[name] = self.places.pop(key)
-        for name, key in keys.items():
+        units = {
+            f"units/{name}": f"units/{key.removeprefix('fields/')}" for name, key in keys.items()
+        }
+        renamed = dict(keys) | {name: key for name, key in units.items() if key in arrays}
+        for key in renamed.values():
             self.places.pop(key, None)
-            self.places[name] = key
-            unit = f"units/{key.removeprefix('fields/')}"
-            if unit in self.places:
-                self.places[f"units/{name}"] = self.places.pop(unit)
+        self.places.update(renamed)
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.places:

@@ -94,7 +94,7 @@ def test_files_of_others(tmp_path):
     np.testing.assert_array_equal(trajectory.field("velocity")[1:3], velocity[1:3])
     np.testing.assert_array_equal(trajectory.field("pressure")[1:3], velocity[1:3, :, :1])
     assert trajectory.mesh.node_type.tolist() == [0, 4, 6]
-    assert trajectory.units == {"p": "Pa"}
+    assert trajectory.units == {"pressure": "Pa"}  # by the name of the field, not of the file
     with pytest.raises(
         ValueError, match=r"a\.h5, run has neither times nor dt.* mesh_pos, node_typ"
     ):

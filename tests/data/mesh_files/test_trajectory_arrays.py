@@ -118,6 +118,10 @@ def test_names_can_be_said():
         trajectory = read(ours, keys={"velocity": key}, fields=["velocity"])
         np.testing.assert_array_equal(trajectory.field("velocity")[:], ours["fields/U"])
         assert trajectory.units == {"velocity": "m/s"}
+    # Names may change places.
+    swapped = read(plain(b=plain()["velocity"] + 1), keys={"velocity": "b", "b": "velocity"})
+    np.testing.assert_array_equal(swapped.field("velocity")[:], plain()["velocity"] + 1)
+    np.testing.assert_array_equal(swapped.field("b")[:], plain()["velocity"])
     with pytest.raises(ValueError, match=r"run.npz has no U; it has pos, cells, .*dt"):
         read(plain(), keys={"velocity": "U"})
 
