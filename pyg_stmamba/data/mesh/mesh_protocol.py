@@ -64,7 +64,7 @@ class MeshProtocol(NamedTuple):
         *,
         stride: int = 1,
         noise: float | Mapping[str, float] = 0.0,
-        noise_kind: Any = "independent",
+        noise_kind: Any = "walk",
         seed: int = 0,
     ) -> MeshWindows:
         r"""Returns the windows of simulations, see :class:`~pyg_stmamba.data.mesh.MeshWindows`.
@@ -75,7 +75,7 @@ class MeshProtocol(NamedTuple):
             noise (float or dict[str, float], optional): Standard deviation of the noise on the
                 state. (default: :obj:`0.0`)
             noise_kind (str, optional): :obj:`"independent"` or :obj:`"walk"`.
-                (default: :obj:`"independent"`)
+                (default: :obj:`"walk"`)
             seed (int, optional): Seed of the noise. (default: :obj:`0`)
         """
         return MeshWindows(

@@ -64,10 +64,11 @@ class MeshWindows(Dataset[Data]):
             the last, to split a simulation in time. (default: :obj:`None`, all)
         noise (float or dict[str, float], optional): Standard deviation of the noise, in the
             units of the fields; one for all, or by name of the field. (default: :obj:`0.0`)
-        noise_kind (str, optional): :obj:`"independent"` for each frame, or :obj:`"walk"`, a
-            random walk over the history that has the given deviation at its end, as in
-            `"Learning to Simulate Complex Physics with Graph Networks"
-            <https://arxiv.org/abs/2002.09405>`_. (default: :obj:`"independent"`)
+        noise_kind (str, optional): :obj:`"walk"`, a random walk over the history that has the
+            given deviation at its end, as in `"Learning to Simulate Complex Physics with Graph
+            Networks" <https://arxiv.org/abs/2002.09405>`_, since the errors of a rollout add up
+            too; or :obj:`"independent"` for each frame. With a history of one frame they are the
+            same. (default: :obj:`"walk"`)
         seed (int, optional): Seed of the noise. (default: :obj:`0`)
         conditions (sequence, optional): See :func:`mesh_graph`. (default: :obj:`()`)
         static (sequence, optional): See :func:`mesh_graph`. (default: :obj:`None`)
@@ -94,7 +95,7 @@ class MeshWindows(Dataset[Data]):
         stride: int = 1,
         frames: tuple[int, int] | None = None,
         noise: float | Mapping[str, float] = 0.0,
-        noise_kind: Literal["independent", "walk"] = "independent",
+        noise_kind: Literal["independent", "walk"] = "walk",
         seed: int = 0,
         *,
         conditions: Sequence[str] = (),

@@ -67,7 +67,7 @@ def fit_simulator(
     windows_per_epoch: int | None = None,
     stride: int = 1,
     noise: float | Mapping[str, float] = 0.0,
-    noise_kind: Literal["independent", "walk"] = "independent",
+    noise_kind: Literal["independent", "walk"] = "walk",
     skip: int = 0,
     unroll: int = 0,
     val_steps: int = 50,
@@ -127,11 +127,11 @@ def fit_simulator(
             (default: :obj:`1`)
         noise (float or dict[str, float], optional): Standard deviation of the noise on the state
             at predicted nodes, in its units, other noise at each access; what is learned takes it
-            away again. A model with a temporal operator learns to average independent noise away
-            over the frames, which does not help its rollouts: keep it small there, or do without
-            memory (:obj:`temporal=None`). (default: :obj:`0.0`)
-        noise_kind (str, optional): :obj:`"independent"` from frame to frame, or :obj:`"walk"`.
-            (default: :obj:`"independent"`)
+            away again. (default: :obj:`0.0`)
+        noise_kind (str, optional): :obj:`"walk"` over the frames of a window, or
+            :obj:`"independent"` for each. A model with a temporal operator learns to average
+            independent noise away over the frames, and its rollouts get worse with training.
+            (default: :obj:`"walk"`)
         skip (int, optional): Frames at the start of a window whose errors do not count.
             (default: :obj:`0`)
         unroll (int, optional): How many frames at the end of a training window are what the model

@@ -31,7 +31,7 @@ class SimulatorData(RunData):
         noise (float or dict[str, float], optional): Standard deviation of the noise on the state,
             in its units. (default: :obj:`0.0`)
         noise_kind (str, optional): :obj:`"independent"` or :obj:`"walk"`.
-            (default: :obj:`"independent"`)
+            (default: :obj:`"walk"`)
         val_steps (int, optional): Steps of a validation rollout, fewer where a simulation has no
             more. (default: :obj:`50`)
         val_rollouts (int, optional): Validation rollouts of each simulation.
@@ -48,7 +48,7 @@ class SimulatorData(RunData):
         windows_per_epoch: int | None = None,
         stride: int = 1,
         noise: float | Mapping[str, float] = 0.0,
-        noise_kind: str = "independent",
+        noise_kind: str = "walk",
         val_steps: int = 50,
         val_rollouts: int = 2,
         seed: int = 0,

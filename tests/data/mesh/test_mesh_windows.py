@@ -10,7 +10,7 @@ from torch_geometric.loader import DataLoader
 
 from pyg_stmamba.data.mesh import Mesh, MeshTrajectory
 from pyg_stmamba.data.mesh.mesh_graph import mesh_graph
-from pyg_stmamba.data.mesh.mesh_windows import MeshWindows
+from pyg_stmamba.data.mesh.mesh_windows import NOISE_KINDS, MeshWindows
 from pyg_stmamba.data.mesh_files.npz_trajectory import load_trajectory_npz, save_trajectory_npz
 
 
@@ -140,6 +140,17 @@ def test_size_of_the_noise(lattice, kind):
     apart = correlation[: len(steps), : len(steps)] - torch.eye(len(steps))
     assert bool((apart.abs() < 0.06).all())
     assert abs(float(correlation[-1, -2])) < 0.06
+
+
+def test_noise_walks_unless_told_otherwise(two):
+    default, walk, independent = (
+        MeshWindows(two, history=3, noise=0.1, **kind)[0].x
+        for kind in ({}, {"noise_kind": "walk"}, {"noise_kind": "independent"})
+    )
+    assert torch.equal(default, walk)
+    assert not torch.equal(default, independent)
+    single = [MeshWindows(two, noise=0.1, noise_kind=kind)[0].x for kind in NOISE_KINDS]
+    assert torch.equal(*single)
 
 
 def test_noise_is_drawn_anew(two):

@@ -182,7 +182,7 @@ def test_each_option_goes_where_it_belongs(make_model, split, protocol, monkeypa
         "windows_per_epoch": 7,
         "stride": 2,
         "noise": 0.5,
-        "noise_kind": "walk",
+        "noise_kind": "independent",
         "val_steps": 6,
         "val_rollouts": 4,
         "seed": 8,
