@@ -7,6 +7,8 @@ import pytest
 import torch
 import yaml
 
+from pyg_stmamba.data.mesh.mesh_protocol import MeshProtocol
+from pyg_stmamba.data.mesh.mesh_windows import MeshWindows
 from pyg_stmamba.data.mesh_files.npz_trajectory import load_trajectory_npz
 from pyg_stmamba.models.mesh_graph_net import MeshGraphNet
 from pyg_stmamba.models.mesh_simulator import MeshSimulator
@@ -18,6 +20,7 @@ from pyg_stmamba.training.mesh.fit_simulator import (
 )
 from pyg_stmamba.training.mesh.rollout import roll_out
 from pyg_stmamba.training.mesh.simulator import load_simulator
+from pyg_stmamba.training.mesh.simulator_data import SimulatorData
 from pyg_stmamba.training.run_folder import RunFolder
 
 QUICK = {"progress": False, "accelerator": "cpu", "val_steps": 8, "windows_per_epoch": 12}
@@ -32,6 +35,11 @@ def make_model(flows, protocol):
         return kind(**protocol.model_arguments(flows[0]), **{**sizes, **options})
 
     return make
+
+
+@pytest.mark.parametrize("takes", [fit_simulator, SimulatorData, MeshProtocol.windows, MeshWindows])
+def test_noise_walks_unless_told_otherwise(takes):
+    assert inspect.signature(takes).parameters["noise_kind"].default == "walk"
 
 
 class Kill(Exception):
